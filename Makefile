@@ -1,0 +1,57 @@
+# What a newcomer types. Everything is made in .venv and build/.
+
+# A Python between 3.10 and 3.12 that can make a virtual environment.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+	$$p -c 'import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+PIP_FLAGS ?=
+BIN := .venv/bin
+DRAWS ?= 5
+SHOTS ?= 8
+PACKAGE := build/packages/efficientnet-lite2
+
+.PHONY: help demo test lint bench bench-detection clean
+help:
+	@echo "make demo             the main job on real pictures (first time: a few minutes, mostly installing)"
+	@echo "make test             the test suite"
+	@echo "make lint             ruff, mypy --strict, import-linter"
+	@echo "make bench            latency against the bare encoder          -> build/bench/latency.json"
+	@echo "make bench-detection  AUROC on ELPV (DRAWS=5 SHOTS=8, or 2,4,8) -> build/bench/detection.json"
+	@echo "make clean            remove .venv and build"
+
+.venv/.python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.12 with venv was found. apt-get install python3-venv, or make PYTHON=/path/to/python." >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.demo: .venv/.python pyproject.toml
+	@echo "installing into .venv; PyTorch is the large part"
+	$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check -e '.[export,demo]'
+	@touch $@
+
+.venv/.dev: .venv/.demo pyproject.toml
+	$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check -e '.[export,demo,dev]'
+	@touch $@
+
+demo: .venv/.demo
+	$(BIN)/python -m deploy.demo.run
+
+$(PACKAGE)/package.json: .venv/.demo
+	$(BIN)/linegate export efficientnet-lite2 --out $(PACKAGE) --force
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.dev $(PACKAGE)/package.json
+	$(BIN)/python -m tests.bench.latency --model $(PACKAGE) --out build/bench/latency.json
+
+bench-detection: .venv/.dev $(PACKAGE)/package.json
+	$(BIN)/python -m tests.bench.detection --model $(PACKAGE) --draws $(DRAWS) --shots $(SHOTS) --out build/bench/detection.json
+
+clean:
+	rm -rf .venv build

@@ -1,0 +1,1 @@
+"""For the line engineer: a few normal shots to a recipe that can be trusted."""

@@ -1,0 +1,1 @@
+"""The verdict bus: what subscribers see."""

@@ -1,0 +1,1 @@
+"""Executors of a model package. One file an executor, loaded only when asked for."""

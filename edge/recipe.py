@@ -1,0 +1,125 @@
+"""Load and verify what is prepared for one product: bank, threshold, limits, hashes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from edge.condition import Limits
+from edge.engines.package import PackageInfo, check_bank
+from edge.errors import RecipeError
+from edge.sealed import digest, read_checked, unseal
+from edge.types import Bank
+
+SCHEMA_VERSION = 1
+RECIPE_FILE = "recipe.json"
+BANK_FILE = "bank.safetensors"
+_MEND = "Restore the recipe from a backup or calibrate the product again."
+
+
+class ShotEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One calibration picture: where it came from and what it scored against the others."""
+
+    file: str
+    sha256: str
+    width: int
+    height: int
+    thumbnail: str
+    score: float | None
+
+
+class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The largest score that passes, and how it was found.
+
+    `false_reject_bound` is what is promised of normal parts, on average over calibrations; None promises nothing.
+    """
+
+    value: float
+    pixel_value: float
+    method: str
+    scores: tuple[float, ...]
+    false_reject_bound: float | None
+    claim: str
+
+
+class RecipeInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of `recipe.json`. `bit_depth` is that of the shots' files, None for 8 bits."""
+
+    schema_version: int
+    product: str
+    revision: int
+    package_name: str
+    package_hash: str
+    bank_sha256: str
+    threshold: Threshold
+    limits: Limits
+    bit_depth: int | None
+    shots: tuple[ShotEntry, ...]
+    files: dict[str, str]
+    software_version: str
+    created: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A verified recipe, ready to judge with."""
+
+    folder: Path
+    info: RecipeInfo
+    bank: Bank
+    recipe_hash: str
+
+
+def revisions(product_folder: Path) -> list[Path]:
+    """Revision folders of a product, oldest first."""
+    if not product_folder.is_dir():
+        return []
+    numbered = [p for p in product_folder.iterdir() if p.name.isdecimal() and p.is_dir()]
+    return sorted(numbered, key=lambda p: int(p.name))
+
+
+def find_recipe(path: Path) -> Path:
+    """The recipe folder that `path` names: a revision, or a product's newest revision.
+
+    Raises:
+        RecipeError: there is no recipe.
+    """
+    if (path / RECIPE_FILE).is_file():
+        return path
+    found = revisions(path)
+    if not found:
+        raise RecipeError(f"{path} holds no recipe", "Make one with `linegate calibrate`, or name a product's folder.")
+    return found[-1]
+
+
+def load_recipe(path: Path, package: PackageInfo) -> Recipe:
+    """Read a recipe (or a product's newest one) and verify it against the package it will run with.
+
+    Raises:
+        RecipeError: missing, damaged, tampered with, or made with another package.
+    """
+    folder = find_recipe(path)
+    info = unseal(folder / RECIPE_FILE, RecipeInfo, SCHEMA_VERSION, RecipeError, _MEND)
+    if info.package_hash != package.package_hash:
+        raise RecipeError(
+            f"{folder} was made with package {info.package_name} ({info.package_hash[:12]}), "
+            f"this one is {package.encoder.name} ({package.package_hash[:12]})",
+            "Use the package that the recipe names, or calibrate the product again with this one.",
+        )
+    for name, sha256 in info.files.items():
+        read_checked(folder / "thumbnails" / Path(name).name, sha256, RecipeError, _MEND)
+    data = read_checked(folder / BANK_FILE, info.bank_sha256, RecipeError, _MEND)
+    try:
+        bank: Bank = safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise RecipeError(f"{folder / BANK_FILE} is damaged ({error})", _MEND) from error
+    check_bank(bank, package.decoder, str(folder / BANK_FILE))
+    threshold = info.threshold
+    if not (np.isfinite(threshold.value) and np.isfinite(threshold.pixel_value)):
+        raise RecipeError(f"{folder} has no finite threshold", _MEND)
+    return Recipe(folder, info, bank, digest(info))

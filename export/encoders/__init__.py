@@ -1,0 +1,1 @@
+"""Encoder definitions, one file a family."""
