@@ -84,7 +84,9 @@ def _parser(chosen: Command | None) -> OneLineParser:
         usage="linegate COMMAND [options]",
     )
     parser.add_argument("--version", action="version", version=f"linegate {SOFTWARE_VERSION}")
-    parser.add_argument("command", nargs="?", choices=[c.name for c in COMMANDS], help=argparse.SUPPRESS, metavar="COMMAND")
+    parser.add_argument(
+        "command", nargs="?", choices=[c.name for c in COMMANDS], help=argparse.SUPPRESS, metavar="COMMAND"
+    )
     return parser
 
 

@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="model package")
     parser.add_argument("--shots", metavar="DIR", type=Path, required=True, help="folder of pictures of normal parts")
     parser.add_argument("--recipes", metavar="DIR", type=Path, required=True, help="where recipes are kept")
-    parser.add_argument("--bit-depth", type=int, choices=range(9, 17), metavar="BITS", help="of shots with 16-bit pixels")
+    parser.add_argument(
+        "--bit-depth", type=int, choices=range(9, 17), metavar="BITS", help="of shots with 16-bit pixels"
+    )
     parser.add_argument("--mixed-sizes", action="store_true", help="accept shots of very different sizes")
     parser.add_argument("--threads", metavar="N", type=int, default=0, help="threads of the encoder (0: one a core)")
 
@@ -49,7 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.recipes, arguments.product, package.info, shots, calibration, arguments.bit_depth
         )
         step("writing the recipe and its report", 1, 1)
-    print(f"{info.product} revision {info.revision}: threshold {info.threshold.value:.4g} from {len(info.shots)} shots, in {folder}")
+    print(
+        f"{info.product} revision {info.revision}: threshold {info.threshold.value:.4g} from {len(info.shots)} shots, in {folder}"
+    )
     print(info.threshold.claim)
     print(f"read {folder / 'report.html'} before you use it")
     return 0

@@ -29,7 +29,7 @@ def overlay(picture: Picture, anomaly_map: NDArray[np.float32], low: float, high
     colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
     tint = np.asarray(cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), dtype=np.float32)
     weight = (STRENGTH * np.sqrt(heat))[..., np.newaxis]
-    return (picture * (1 - weight) + tint * weight).astype(np.uint8)
+    return np.asarray(picture * (1 - weight) + tint * weight, dtype=np.uint8)
 
 
 def outline(picture: Picture, mask: NDArray[np.bool_], thickness: int = 2) -> Picture:
@@ -38,7 +38,7 @@ def outline(picture: Picture, mask: NDArray[np.bool_], thickness: int = 2) -> Pi
     drawn = picture.copy()
     cv2.drawContours(drawn, contours, -1, (0, 0, 0), thickness + 2)
     cv2.drawContours(drawn, contours, -1, OUTLINE, thickness)
-    return drawn
+    return np.asarray(drawn, dtype=np.uint8)
 
 
 def thumbnail(picture: Picture, side: int) -> Picture:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 GOOD, BAD, LINE = "#2a7f62", "#b3362b", "#20262c"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10.0,
     "axes.spines.top": False,
@@ -37,7 +38,7 @@ def score_plot(names: Sequence[str], scores: Sequence[float], threshold: float) 
         return svg(figure)
 
 
-def histogram(groups: dict[str, Sequence[float]], colours: dict[str, str], threshold: float) -> str:
+def histogram(groups: Mapping[str, Sequence[float]], colours: Mapping[str, str], threshold: float) -> str:
     """Score histograms of labelled groups over each other, and the threshold. Returns SVG."""
     every = np.concatenate([np.asarray(v, dtype=float) for v in groups.values()])
     edges = np.linspace(min(0.0, float(every.min())), float(np.quantile(every, 0.995)) * 1.02, 48).tolist()

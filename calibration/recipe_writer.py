@@ -57,7 +57,9 @@ def write_revision(
             draft.rename(final)
             return final, info
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror})", "Choose a folder that can be written.") from error
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror})", "Choose a folder that can be written."
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             if not revisions(folder):

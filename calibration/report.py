@@ -30,7 +30,9 @@ class Card:
 
 def environment(package: str) -> jinja2.Environment:
     """Templates of a Python package, with everything escaped that is not markup of ours."""
-    return jinja2.Environment(loader=jinja2.PackageLoader(package, "."), autoescape=True, undefined=jinja2.StrictUndefined)
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package, "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
 
 
 def render(info: RecipeInfo, shots: ShotSet, calibration: Calibration) -> str:
@@ -53,7 +55,9 @@ def render(info: RecipeInfo, shots: ShotSet, calibration: Calibration) -> str:
     names = [f"changed copy {i + 1}" for i in range(len(info.threshold.scores))] if alone else [c.name for c in cards]
     plot = score_plot(names, info.threshold.scores, info.threshold.value)
     template = environment("calibration").get_template("report.html.j2")
-    return template.render(info=info, cards=cards, plot=plot, alone=alone, duplicates=shots.duplicates, limits=cannot_claim(info))
+    return template.render(
+        info=info, cards=cards, plot=plot, alone=alone, duplicates=shots.duplicates, limits=cannot_claim(info)
+    )
 
 
 def cannot_claim(info: RecipeInfo) -> list[str]:
@@ -64,7 +68,9 @@ def cannot_claim(info: RecipeInfo) -> list[str]:
         "It holds for parts, light, camera and position like those of the shots; another lot or a moved lamp is not covered.",
     ]
     if count == 1:
-        said.insert(0, "One shot shows no variation between normal parts: expect many false rejects until more shots are added.")
+        said.insert(
+            0, "One shot shows no variation between normal parts: expect many false rejects until more shots are added."
+        )
     else:
         wanted = 99
         said.insert(

@@ -43,7 +43,9 @@ def read_picture(path: Path, bit_depth: int | None = None) -> Picture:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise PictureError(f"{path} cannot be read ({error.strerror})", "Check the path and its permissions.") from error
+        raise PictureError(
+            f"{path} cannot be read ({error.strerror})", "Check the path and its permissions."
+        ) from error
     return decode_picture(data, str(path), bit_depth)
 
 
@@ -61,7 +63,9 @@ def decode_picture(data: bytes, name: str, bit_depth: int | None = None) -> Pict
         raise PictureError(f"{name} holds {count} pictures", "Save each page as a file of its own.")
     if min(raw.shape[:2]) < SMALLEST_SIDE_PX:
         size = f"{raw.shape[1]} x {raw.shape[0]}"
-        raise PictureError(f"{name} is only {size} pixels", f"Use pictures of at least {SMALLEST_SIDE_PX} pixels a side.")
+        raise PictureError(
+            f"{name} is only {size} pixels", f"Use pictures of at least {SMALLEST_SIDE_PX} pixels a side."
+        )
     return _to_rgb(_to_8_bit(raw, name, bit_depth), name)
 
 
@@ -73,7 +77,7 @@ def _whole(data: bytes) -> bool:
     return True
 
 
-def _decode(data: bytes) -> tuple[int, np.ndarray | None]:  # type: ignore[type-arg]
+def _decode(data: bytes) -> tuple[int, np.ndarray | None]:
     buffer = np.frombuffer(data, dtype=np.uint8)
     if buffer.size == 0:
         return 0, None
@@ -84,7 +88,7 @@ def _decode(data: bytes) -> tuple[int, np.ndarray | None]:  # type: ignore[type-
     return 1, cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
 
 
-def _to_8_bit(raw: np.ndarray, name: str, bit_depth: int | None) -> Picture:  # type: ignore[type-arg]
+def _to_8_bit(raw: np.ndarray, name: str, bit_depth: int | None) -> Picture:
     if raw.dtype == np.uint8:
         return raw
     if raw.dtype != np.uint16:
@@ -95,7 +99,9 @@ def _to_8_bit(raw: np.ndarray, name: str, bit_depth: int | None) -> Picture:  # 
             "Give the camera's bit depth (--bit-depth 10, 12, 14 or 16; bit_depth in a station file), or save it with 8 bits.",
         )
     if int(raw.max()) >= 1 << bit_depth:
-        raise PictureError(f"{name} holds values beyond {bit_depth} bits", "Give the bit depth that the camera really has.")
+        raise PictureError(
+            f"{name} holds values beyond {bit_depth} bits", "Give the bit depth that the camera really has."
+        )
     return (raw >> (bit_depth - 8)).astype(np.uint8)
 
 

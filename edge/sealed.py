@@ -99,7 +99,9 @@ def write_whole(path: Path, data: bytes) -> None:
         beside.replace(path)
     except OSError as cause:
         beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
-        raise OutputError(f"{path} cannot be written ({cause.strerror})", "Choose a folder that can be written.") from cause
+        raise OutputError(
+            f"{path} cannot be written ({cause.strerror})", "Choose a folder that can be written."
+        ) from cause
 
 
 def require_folder(folder: Path) -> None:
@@ -114,4 +116,6 @@ def require_folder(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as cause:
-        raise OutputError(f"{folder} cannot be written ({cause.strerror})", "Choose a folder that can be written.") from cause
+        raise OutputError(
+            f"{folder} cannot be written ({cause.strerror})", "Choose a folder that can be written."
+        ) from cause

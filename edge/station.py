@@ -85,9 +85,11 @@ def load_station(path: Path) -> Station:
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StationError(f"{path}: {error}", _hint(str(error))) from error
     if station.schema_version != SCHEMA_VERSION:
-        raise StationError(f"{path} has schema_version {station.schema_version}", f"This software reads {SCHEMA_VERSION}.")
+        raise StationError(
+            f"{path} has schema_version {station.schema_version}", f"This software reads {SCHEMA_VERSION}."
+        )
     if station.camera.type != "replay":
-        raise StationError(f"{path}: camera type {station.camera.type!r} is not known", "Use type = \"replay\".")
+        raise StationError(f"{path}: camera type {station.camera.type!r} is not known", 'Use type = "replay".')
     _check_endpoint(path, station.bus)
     return _absolute(station, path.resolve().parent)
 
@@ -120,7 +122,9 @@ def _check_endpoint(path: Path, bus: BusSettings) -> None:
         return
     tcp = re.fullmatch(r"tcp://(.+):(\*|\d{1,5})", bus.endpoint)
     if tcp is None:
-        raise StationError(f"{path}: bus.endpoint {bus.endpoint!r} is not an endpoint", "Use tcp://127.0.0.1:PORT or ipc://PATH.")
+        raise StationError(
+            f"{path}: bus.endpoint {bus.endpoint!r} is not an endpoint", "Use tcp://127.0.0.1:PORT or ipc://PATH."
+        )
     host = tcp[1].strip("[]")
     try:
         loopback = ipaddress.ip_address(host).is_loopback

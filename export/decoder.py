@@ -31,7 +31,9 @@ class MatchingDecoder(nn.Module):
         for index, tap in enumerate(taps):
             self.register_buffer(f"near_{index}", neighbours(tap.grid, NEIGHBOUR_RADIUS[tap.stride]))
 
-    def forward(self, tokens: tuple[torch.Tensor, ...], bank: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, tokens: tuple[torch.Tensor, ...], bank: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Match.
 
         Args:

@@ -39,7 +39,9 @@ def decoder_graph(decoder: MatchingDecoder, taps: tuple[Tap, ...], spec: Decoder
     return _export(decoder, (tokens, bank), names, ["anomaly_map", "score"], shapes)
 
 
-def _export(module: torch.nn.Module, example: tuple[Any, ...], inputs: list[str], outputs: list[str], shapes: Any) -> bytes:
+def _export(
+    module: torch.nn.Module, example: tuple[Any, ...], inputs: list[str], outputs: list[str], shapes: tuple[object, ...]
+) -> bytes:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, torch.no_grad():
         warnings.simplefilter("ignore")
@@ -60,7 +62,7 @@ def _export(module: torch.nn.Module, example: tuple[Any, ...], inputs: list[str]
         graph = onnx.load(path)
     _strip(graph)
     onnx.checker.check_model(graph)
-    return graph.SerializeToString(deterministic=True)
+    return bytes(graph.SerializeToString(deterministic=True))
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -33,7 +33,9 @@ from export.parity import Reference, measure
 ENCODER_FILE = "encoder.onnx"
 
 
-def export_package(name: str, out: Path, pictures: Sequence[Path], force: bool, step: Callable[[str], None]) -> PackageInfo:
+def export_package(
+    name: str, out: Path, pictures: Sequence[Path], force: bool, step: Callable[[str], None]
+) -> PackageInfo:
     """Export an encoder with its decoder to the folder `out`.
 
     Args:
@@ -118,8 +120,8 @@ def _write(out: Path, info: PackageInfo, graphs: dict[str, bytes]) -> None:
             shutil.rmtree(out)
         beside.rename(out)
     except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror})", "Choose a folder that can be written.") from error
+        raise OutputError(
+            f"{out} cannot be written ({error.strerror})", "Choose a folder that can be written."
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-

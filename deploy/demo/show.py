@@ -111,5 +111,7 @@ def _low(parts: list[Part]) -> float:
     return float(np.median([part.match.anomaly_map for part in parts]))
 
 
-def _text(sheet: Picture, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float, weight: int) -> None:
+def _text(
+    sheet: Picture, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float, weight: int
+) -> None:
     cv2.putText(sheet, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, weight, cv2.LINE_AA)

@@ -81,5 +81,3 @@ class Publisher:
         if not self._socket.closed:
             self._socket.close()
             self._context.term()
-
-

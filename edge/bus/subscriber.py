@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import zmq
 
 from edge.bus.messages import HeartbeatMessage, MaskMessage, VerdictMessage
-from edge.bus.topics import TOPICS
+from edge.bus.topics import TOPICS, Topic
 from edge.errors import BusError
 
 RECEIVE_HIGH_WATER_MARK = 100_000
@@ -25,7 +26,6 @@ class Reception:
     received: int = 0
     head_seq: int = 0
     earlier_missing: int = 0
-    _seen_from_start: bool = field(default=False)
 
     def note(self, message: VerdictMessage | HeartbeatMessage) -> None:
         """Take account of one message; a new epoch starts the count again and keeps what the last one missed."""
@@ -60,7 +60,9 @@ class Subscriber:
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER_MARK)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._decoders = {t.name: (t, msgspec.json.Decoder(t.message)) for t in TOPICS}
+        self._decoders: dict[bytes, tuple[Topic, msgspec.json.Decoder[Any]]] = {
+            topic.name: (topic, msgspec.json.Decoder(topic.message)) for topic in TOPICS
+        }
         for topic in TOPICS:
             if masks or topic.parts == 2:
                 self._socket.setsockopt(zmq.SUBSCRIBE, topic.name)
@@ -68,7 +70,9 @@ class Subscriber:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            raise BusError(f"{endpoint} is not an endpoint ({error.strerror})", "Use tcp://HOST:PORT or ipc://PATH.") from error
+            raise BusError(
+                f"{endpoint} is not an endpoint ({error.strerror})", "Use tcp://HOST:PORT or ipc://PATH."
+            ) from error
 
     def receive(self, timeout_ms: int) -> tuple[Message, bytes] | None:
         """The next message and its blob (empty for topics without one); None when none came in time.
@@ -81,7 +85,9 @@ class Subscriber:
         parts = self._socket.recv_multipart()
         found = self._decoders.get(parts[0])
         if found is None or len(parts) != found[0].parts:
-            raise BusError(f"an unknown message arrived on topic {parts[0][:32]!r}", "Check that the endpoint is a verdict bus.")
+            raise BusError(
+                f"an unknown message arrived on topic {parts[0][:32]!r}", "Check that the endpoint is a verdict bus."
+            )
         try:
             message: Message = found[1].decode(parts[1])
         except msgspec.DecodeError as error:

@@ -26,6 +26,8 @@ class Topic:
 
 VERDICT = Topic(b"verdict", VerdictMessage, 2, "one a trigger", "edge.pipeline", "the judgement that moves the gate")
 MASK = Topic(b"mask", MaskMessage, 3, "one a NOT_OK, after its verdict", "edge.pipeline", "where the defect is (PNG)")
-HEARTBEAT = Topic(b"heartbeat", HeartbeatMessage, 2, "bus.heartbeat_ms", "edge.pipeline", "counters, head sequence, state")
+HEARTBEAT = Topic(
+    b"heartbeat", HeartbeatMessage, 2, "bus.heartbeat_ms", "edge.pipeline", "counters, head sequence, state"
+)
 
 TOPICS = (VERDICT, MASK, HEARTBEAT)

@@ -98,6 +98,8 @@ def _videos(path: Path, loop: bool) -> Iterator[Item]:
             yield f"{path.name}#{number:06d}", rgb, ""
         video.release()
         if number == 0:
-            raise CameraError(f"{path} cannot be decoded as a video", "Save it as H.264 in MP4, or use a folder of pictures.")
+            raise CameraError(
+                f"{path} cannot be decoded as a video", "Save it as H.264 in MP4, or use a folder of pictures."
+            )
         if not loop:
             return

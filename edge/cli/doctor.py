@@ -70,11 +70,20 @@ def _executors() -> list[Finding]:
     gpu = shutil.which("nvidia-smi") is not None or os.path.exists("/etc/nv_tegra_release")  # noqa: PTH110
     device = "a GPU is here" if gpu else "no NVIDIA GPU was found"
     found = [Finding("executor", "onnxruntime cpu", "CPUExecutionProvider" in providers, onnxruntime.__version__)]
-    for name, provider in (("onnxruntime cuda", "CUDAExecutionProvider"), ("onnxruntime tensorrt", "TensorrtExecutionProvider")):
-        there = "in this onnxruntime" if provider in providers else "not in this onnxruntime (pip install onnxruntime-gpu)"
+    for name, provider in (
+        ("onnxruntime cuda", "CUDAExecutionProvider"),
+        ("onnxruntime tensorrt", "TensorrtExecutionProvider"),
+    ):
+        there = (
+            "in this onnxruntime" if provider in providers else "not in this onnxruntime (pip install onnxruntime-gpu)"
+        )
         found.append(Finding("executor", name, False, f"{there}; {device}; this release runs on the CPU"))
     for module in ("tensorrt", "tensorrt_rtx"):
-        there = "installed" if importlib.util.find_spec(module) else f"not installed (pip install {module.replace('_', '-')})"
+        there = (
+            "installed"
+            if importlib.util.find_spec(module)
+            else f"not installed (pip install {module.replace('_', '-')})"
+        )
         found.append(Finding("executor", module, False, f"{there}; {device}; this release runs on the CPU"))
     return found
 
@@ -85,7 +94,9 @@ def _cameras() -> list[Finding]:
     return [
         Finding("camera", "replay of pictures", True, "a folder of PNG, JPEG, BMP, TIFF or WebP files"),
         Finding("camera", "replay of video", video, f"OpenCV backends: {', '.join(backends) or 'none'}"),
-        Finding("camera", "GigE Vision, USB3 Vision, RTSP, USB", False, "not in this release; record a folder and replay it"),
+        Finding(
+            "camera", "GigE Vision, USB3 Vision, RTSP, USB", False, "not in this release; record a folder and replay it"
+        ),
     ]
 
 

@@ -27,7 +27,9 @@ EXIT_UNDECIDED = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser.add_argument("recipe", metavar="RECIPE", type=Path, help="a revision's folder, or a product's for its newest")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", type=Path, help="a revision's folder, or a product's for its newest"
+    )
     parser.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="pictures, or folders of pictures")
     parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="model package")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the JSON lines there, not to standard output")

@@ -29,7 +29,9 @@ STYLES = {Judgement.OK: "green", Judgement.NOT_OK: "bold red", Judgement.NOT_DEC
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("endpoint", metavar="ENDPOINT", help="where the station publishes, e.g. tcp://127.0.0.1:5556")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write each verdict as a JSON line (- for standard output)")
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="write each verdict as a JSON line (- for standard output)"
+    )
     parser.add_argument("--until-halted", action="store_true", help="end when the station ends")
     parser.add_argument("--timeout", metavar="S", type=float, default=0.0, help="give up after S seconds of silence")
 
@@ -75,7 +77,16 @@ def cells(verdict: VerdictMessage) -> tuple[str, ...]:
     threshold = "-" if verdict.threshold is None else f"{verdict.threshold:.4f}"
     reason = "" if verdict.reason is None else verdict.reason.value
     latency = f"{verdict.latency_us / 1000:.1f}"
-    return str(verdict.seq), verdict.part_id, verdict.judgement.value, reason, score, threshold, str(verdict.region_count), latency
+    return (
+        str(verdict.seq),
+        verdict.part_id,
+        verdict.judgement.value,
+        reason,
+        score,
+        threshold,
+        str(verdict.region_count),
+        latency,
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -104,11 +115,17 @@ def _open(path: Path | None, stack: contextlib.ExitStack) -> IO[bytes] | None:
     try:
         return stack.enter_context(path.open("wb"))
     except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror})", "Choose a folder that can be written.") from error
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror})", "Choose a folder that can be written."
+        ) from error
 
 
 def _follow(
-    subscriber: Subscriber, screen: Screen, out: IO[bytes] | None, arguments: argparse.Namespace, stack: contextlib.ExitStack
+    subscriber: Subscriber,
+    screen: Screen,
+    out: IO[bytes] | None,
+    arguments: argparse.Namespace,
+    stack: contextlib.ExitStack,
 ) -> bool:
     """Read messages until the end; True if it ended because nothing came any more."""
     console = Console()
@@ -129,6 +146,6 @@ def _follow(
                 out.flush()
             if live is None and out is not sys.stdout.buffer:
                 console.print("  ".join(cells(message)), highlight=False, soft_wrap=True)
-        elif isinstance(message, HeartbeatMessage) and arguments.until_halted:
-            if message.state in (State.HALTED, State.ERROR):
-                return False
+        ended = isinstance(message, HeartbeatMessage) and message.state in (State.HALTED, State.ERROR)
+        if ended and arguments.until_halted:
+            return False

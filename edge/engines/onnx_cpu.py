@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import onnxruntime
@@ -52,7 +52,7 @@ class OnnxCpuEngine:
         return anomaly_map, score
 
 
-def _session(graph: bytes, threads: int) -> Any:
+def _session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -64,6 +64,8 @@ def _guard(call: Callable[[], T]) -> T:
     """ONNX Runtime's exceptions share no base class but Exception: turn each into ours."""
     try:
         return call()
-    except Exception as error:  # noqa: BLE001 - see above; everything is passed on as a fault
+    except Exception as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EngineError(f"ONNX Runtime failed: {first_line}", "Export the package again; see `linegate doctor`.") from error
+        raise EngineError(
+            f"ONNX Runtime failed: {first_line}", "Export the package again; see `linegate doctor`."
+        ) from error

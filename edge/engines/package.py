@@ -126,7 +126,8 @@ def load_package(folder: Path) -> Package:
     info = unseal(folder / PACKAGE_FILE, PackageInfo, SCHEMA_VERSION, PackageError, _MEND)
     if info.preprocess_version != PREPROCESS_VERSION:
         raise PackageError(
-            f"{folder} was made for preprocessing {info.preprocess_version}, this software does {PREPROCESS_VERSION}", _MEND
+            f"{folder} was made for preprocessing {info.preprocess_version}, this software does {PREPROCESS_VERSION}",
+            _MEND,
         )
     if not {info.encoder.file, info.decoder.file} <= set(info.files) or info.package_hash != identity(info):
         raise PackageError(f"{folder} does not match its package hash", _MEND)
@@ -149,7 +150,9 @@ def check_bank(bank: Bank, decoder: DecoderSpec, name: str) -> None:
         raise RecipeError(f"{name} holds {sorted(bank)}, the decoder takes {sorted(expected)}", remedy)
     for key, shape in expected.items():
         array = bank[key]
-        fits = array.ndim == len(shape) and all(want in (0, have) for want, have in zip(shape, array.shape, strict=True))
+        fits = array.ndim == len(shape) and all(
+            want in (0, have) for want, have in zip(shape, array.shape, strict=True)
+        )
         if array.dtype != np.float32 or not fits:
             raise RecipeError(f"{name}: {key} is {array.dtype} {list(array.shape)}, not float32 {list(shape)}", remedy)
         if array.size == 0 or not np.isfinite(array).all():

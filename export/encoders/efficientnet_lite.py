@@ -94,7 +94,7 @@ class MBConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `[B, C, H, W]` to `[B, C', H / stride, W / stride]`."""
-        y = x
+        y: torch.Tensor = x
         if self.expands:
             y = functional.relu6(self._bn0(self._expand_conv(y)))
         y = functional.relu6(self._bn1(self._depthwise_conv(y)))
