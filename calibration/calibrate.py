@@ -54,10 +54,10 @@ def calibrate(shots: tuple[Shot, ...], engine: Engine, step: Step) -> Calibratio
     if len(shots) == 1:
         bank = fit_bank(moments_of(tokens[0]))
         copies = [match(encode(copy, engine), bank, engine) for copy in perturbed(shots[0].picture)]
-        threshold = from_one_shot([m.score for m in copies], [m.anomaly_map for m in copies])
+        threshold = from_one_shot(copies)
         return Calibration(bank, threshold, limits, (match(tokens[0], bank, engine),))
     bank, held_out = leave_one_out(tokens, engine, step)
-    threshold = from_leave_one_out([m.score for m in held_out], [m.anomaly_map for m in held_out])
+    threshold = from_leave_one_out(held_out)
     return Calibration(bank, threshold, limits, held_out)
 
 
@@ -85,8 +85,7 @@ def encode(picture: Picture, engine: Engine) -> Tokens:
 
 def match(tokens: Tokens, bank: Bank, engine: Engine) -> Match:
     """Match the tokens of one picture."""
-    anomaly_maps, scores = engine.match(tokens, bank)
-    return Match(anomaly_maps[0], float(scores[0]))
+    return engine.match(tokens, bank)[0]
 
 
 def perturbed(picture: Picture) -> list[Picture]:

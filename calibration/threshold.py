@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.recipe import Threshold
+from edge.types import Match
 
 CONFIDENCE = 0.95
 PIXEL_QUANTILE = 0.998
+UNLIKENESS_MARGIN = 1.25
+"""A picture is unfit only when it is clearly more unlike the shots than they are unlike each other."""
 
 
-def from_leave_one_out(scores: Sequence[float], maps: Sequence[NDArray[np.float32]]) -> Threshold:
+def from_leave_one_out(held_out: Sequence[Match]) -> Threshold:
     """The largest score that a shot had against the others, and the pixel threshold from the same maps.
 
     With n exchangeable scores the next one exceeds the largest with probability 1 / (n + 1). The rate that one given
@@ -21,10 +23,9 @@ def from_leave_one_out(scores: Sequence[float], maps: Sequence[NDArray[np.float3
     meet a bank of one shot more than these scores did, which errs on the side of fewer false rejects.
 
     Args:
-        scores: one per shot, against a bank of the others; at least two.
-        maps: the anomaly maps that belong to them, `float32 [H, W]` each.
+        held_out: one per shot, against a bank of the others; at least two.
     """
-    count = len(scores)
+    count = len(held_out)
     mean_rate = 1.0 / (count + 1)
     worst_rate = 1.0 - (1.0 - CONFIDENCE) ** (1.0 / count)
     claim = (
@@ -32,31 +33,36 @@ def from_leave_one_out(scores: Sequence[float], maps: Sequence[NDArray[np.float3
         f"with {CONFIDENCE:.0%} confidence not more than {worst_rate:.0%}."
     )
     return Threshold(
-        value=float(max(scores)),
-        pixel_value=_pixel_threshold(maps),
+        value=max(m.score for m in held_out),
+        pixel_value=_pixel_threshold(held_out),
+        unlikeness_most=_unlikeness_limit(held_out),
         method="largest leave-one-out score",
-        scores=tuple(float(s) for s in scores),
+        scores=tuple(m.score for m in held_out),
         false_reject_bound=mean_rate,
         claim=claim,
     )
 
 
-def from_one_shot(scores: Sequence[float], maps: Sequence[NDArray[np.float32]]) -> Threshold:
+def from_one_shot(copies: Sequence[Match]) -> Threshold:
     """The largest score of slightly changed copies of the only shot: a start, with no claim at all.
 
     Args:
-        scores: one per copy, against the bank of the shot.
-        maps: the copies' anomaly maps, `float32 [H, W]` each.
+        copies: one match per copy, against the bank of the shot.
     """
     return Threshold(
-        value=float(max(scores)),
-        pixel_value=_pixel_threshold(maps),
+        value=max(m.score for m in copies),
+        pixel_value=_pixel_threshold(copies),
+        unlikeness_most=_unlikeness_limit(copies),
         method="largest score of shifted, brightened and blurred copies of one shot",
-        scores=tuple(float(s) for s in scores),
+        scores=tuple(m.score for m in copies),
         false_reject_bound=None,
         claim="Nothing can be claimed from one shot: how much normal parts differ is not known.",
     )
 
 
-def _pixel_threshold(maps: Sequence[NDArray[np.float32]]) -> float:
-    return float(np.quantile(np.stack(maps), PIXEL_QUANTILE))
+def _pixel_threshold(matches: Sequence[Match]) -> float:
+    return float(np.quantile(np.stack([m.anomaly_map for m in matches]), PIXEL_QUANTILE))
+
+
+def _unlikeness_limit(matches: Sequence[Match]) -> float:
+    return UNLIKENESS_MARGIN * max(m.unlikeness for m in matches)

@@ -44,8 +44,7 @@ def match_picture(picture: Picture, engine: Engine, recipe: Recipe) -> Match:
         EngineError: the executor failed.
     """
     image = preprocess(picture, engine.package.info.encoder.input_size)
-    anomaly_maps, scores = engine.match(engine.encode(image[np.newaxis]), recipe.bank)
-    return Match(anomaly_maps[0], float(scores[0]))
+    return engine.match(engine.encode(image[np.newaxis]), recipe.bank)[0]
 
 
 def judge_frame(frame: Frame, engine: Engine, recipe: Recipe) -> Verdict:

@@ -36,11 +36,13 @@ class ShotEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The largest score that passes, and how it was found.
 
+    A picture whose unlikeness is above `unlikeness_most` is not judged: it does not show this product as the shots do.
     `false_reject_bound` is what is promised of normal parts, on average over calibrations; None promises nothing.
     """
 
     value: float
     pixel_value: float
+    unlikeness_most: float
     method: str
     scores: tuple[float, ...]
     false_reject_bound: float | None
@@ -120,6 +122,6 @@ def load_recipe(path: Path, package: PackageInfo) -> Recipe:
         raise RecipeError(f"{folder / BANK_FILE} is damaged ({error})", _MEND) from error
     check_bank(bank, package.decoder, str(folder / BANK_FILE))
     threshold = info.threshold
-    if not (np.isfinite(threshold.value) and np.isfinite(threshold.pixel_value)):
+    if not np.isfinite([threshold.value, threshold.pixel_value, threshold.unlikeness_most]).all():
         raise RecipeError(f"{folder} has no finite threshold", _MEND)
     return Recipe(folder, info, bank, digest(info))

@@ -79,11 +79,13 @@ class Frame:
 class Match:
     """The decoder's answer for one picture.
 
-    `anomaly_map` is `float32 [h, w]` over the encoder's input, `score` a scalar; in both, higher is worse.
+    `anomaly_map` is `float32 [h, w]` over the encoder's input; `score` tells how much the worst places stand out;
+    `unlikeness` tells how unlike the shots the picture is as a whole. In all, higher is worse.
     """
 
     anomaly_map: NDArray[np.float32]
     score: float
+    unlikeness: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,24 +11,27 @@ from numpy.typing import NDArray
 from edge.recipe import Threshold
 from edge.types import Judgement, Match, Reason, Region, Verdict
 
+UNLIKE = "the picture as a whole is unlike the shots: another product, a missing or moved part, or other light"
 LARGEST_REGION_COUNT = 64
 """More regions than this are not listed one by one: the largest are."""
 
 
 def decide(match: Match, threshold: Threshold, size: tuple[int, int]) -> Verdict:
-    """Judge one match. Passes only a finite score that is not above the threshold.
+    """Judge one match. Passes only a picture like the shots, with a finite score that is not above the threshold.
 
     Args:
         match: the decoder's answer.
         threshold: of the active recipe.
         size: the picture's `(height, width)`.
     """
-    score = float(match.score)
-    if not math.isfinite(score) or not np.isfinite(match.anomaly_map).all():
+    score, unlikeness = float(match.score), float(match.unlikeness)
+    if not (math.isfinite(score) and math.isfinite(unlikeness) and np.isfinite(match.anomaly_map).all()):
         return undecided(Reason.ENGINE_FAULT, "the score is not a finite number", threshold.value)
+    if unlikeness > threshold.unlikeness_most:
+        return Verdict(Judgement.NOT_DECIDABLE, Reason.UNFIT_IMAGE, score, threshold.value, detail=UNLIKE)
     if score <= threshold.value:
         return Verdict(Judgement.OK, None, score, threshold.value)
-    mask = match.anomaly_map > threshold.pixel_value
+    mask = mask_of(match, threshold)
     return Verdict(
         Judgement.NOT_OK,
         Reason.DEFECT,
@@ -37,6 +40,11 @@ def decide(match: Match, threshold: Threshold, size: tuple[int, int]) -> Verdict
         regions=regions_of(mask, match.anomaly_map, size),
         mask=scale_mask(mask, size),
     )
+
+
+def mask_of(match: Match, threshold: Threshold) -> NDArray[np.bool_]:
+    """What a rejected part shows as anomalous, `bool [h, w]`: at least the peak of the map, so that no reject is mute."""
+    return match.anomaly_map >= min(threshold.pixel_value, float(match.anomaly_map.max()))
 
 
 def undecided(reason: Reason, detail: str, threshold: float | None = None) -> Verdict:

@@ -21,7 +21,7 @@ DECODER_FILE = "decoder.onnx"
 
 
 class MatchingDecoder(nn.Module):
-    """Tokens and bank in; anomaly map at the encoder's input size and image score out."""
+    """Tokens and bank in; anomaly map at the encoder's input size, image score and unlikeness out."""
 
     def __init__(self, taps: tuple[Tap, ...], input_size: tuple[int, int]) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class MatchingDecoder(nn.Module):
 
     def forward(
         self, tokens: tuple[torch.Tensor, ...], bank: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Match.
 
         Args:
@@ -41,21 +41,23 @@ class MatchingDecoder(nn.Module):
             bank: `whiten [D, K]` and `centre [K]` per tap, in turn.
 
         Returns:
-            `float32 [B, H, W]` and `float32 [B]`; in both, higher is worse.
+            The map `float32 [B, H, W]`, the score and the unlikeness `float32 [B]`; in all, higher is worse. The unlikeness
+            is the median distance of the finest tap: a defect on less than half of the part leaves it as it is.
         """
-        logs = [self._tap_map(i, tokens[i], bank[2 * i], bank[2 * i + 1]) for i in range(len(self.taps))]
+        units = [t / t.norm(dim=2, keepdim=True).clamp_min(NORM_LEAST) for t in tokens]
+        foreign = [((x @ bank[2 * i] - bank[2 * i + 1]) ** 2).sum(dim=2) for i, x in enumerate(units)]
+        logs = [self._tap_map(i, unit, foreign[i]) for i, unit in enumerate(units)]
         grid_map = torch.exp(torch.stack(logs).mean(dim=0))
         flat = grid_map.flatten(1)
         ranked = torch.topk(flat, flat.shape[1] // 2 + 1, dim=1).values
         top = ranked[:, : max(1, round(TOP_SHARE * flat.shape[1]))].mean(dim=1)
         score = top - MEDIAN_WEIGHT * ranked[:, -1]
         full = functional.interpolate(grid_map[:, None], self.input_size, mode="bilinear", align_corners=False)
-        return full[:, 0], score
+        unlikeness = torch.topk(foreign[0], foreign[0].shape[1] // 2 + 1, dim=1).values[:, -1]
+        return full[:, 0], score, unlikeness
 
-    def _tap_map(self, index: int, tokens: torch.Tensor, whiten: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
+    def _tap_map(self, index: int, unit: torch.Tensor, foreign: torch.Tensor) -> torch.Tensor:
         """Logarithm of one tap's map on the common grid, `[B, h, w]`."""
-        unit = tokens / tokens.norm(dim=2, keepdim=True).clamp_min(NORM_LEAST)
-        foreign = ((unit @ whiten - centre) ** 2).sum(dim=2)
         alike = unit @ unit.transpose(1, 2) - self.get_buffer(f"near_{index}")
         alone = (2.0 - 2.0 * alike.amax(dim=2)).clamp_min(0.0)
         rows, columns = self.taps[index].grid

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import torch
 
-from edge.engines.package import DecoderSpec, Tap
+from edge.engines.package import DECODER_OUTPUTS, DecoderSpec, Tap
 from export.catalogue import LoadedEncoder
 from export.decoder import MatchingDecoder
 
@@ -28,7 +28,7 @@ def encoder_graph(encoder: LoadedEncoder) -> bytes:
 
 
 def decoder_graph(decoder: MatchingDecoder, taps: tuple[Tap, ...], spec: DecoderSpec) -> bytes:
-    """Tokens and bank to `anomaly_map [B, H, W]` and `score [B]`; free bank dimensions stay dynamic."""
+    """Tokens and bank to `anomaly_map [B, H, W]`, `score [B]`, `unlikeness [B]`; free bank dimensions stay dynamic."""
     batch = torch.export.Dim("batch")
     tokens = tuple(torch.rand(EXAMPLE_BATCH, tap.grid[0] * tap.grid[1], tap.dim) for tap in taps)
     sizes = [torch.export.Dim(f"bank_{i}") for i in range(len(taps))]
@@ -36,7 +36,7 @@ def decoder_graph(decoder: MatchingDecoder, taps: tuple[Tap, ...], spec: Decoder
     bank_shapes = tuple({t.shape.index(0): sizes[i // 2]} for i, t in enumerate(spec.bank))
     names = [tap.name for tap in taps] + [tensor.name for tensor in spec.bank]
     shapes = (tuple({0: batch} for _ in taps), bank_shapes)
-    return _export(decoder, (tokens, bank), names, ["anomaly_map", "score"], shapes)
+    return _export(decoder, (tokens, bank), names, list(DECODER_OUTPUTS), shapes)
 
 
 def _export(

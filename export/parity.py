@@ -16,7 +16,7 @@ from edge.engines.package import Parity
 from edge.errors import ExportError
 from edge.pictures import read_picture
 from edge.preprocess import preprocess
-from edge.types import Bank, Tokens
+from edge.types import Bank, Match, Tokens
 from export.catalogue import LoadedEncoder
 from export.decoder import MatchingDecoder
 
@@ -37,12 +37,14 @@ class Reference:
         with torch.no_grad():
             return tuple(t.numpy() for t in self.encoder.module(torch.from_numpy(images)))
 
-    def match(self, tokens: Tokens, bank: Bank) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def match(self, tokens: Tokens, bank: Bank) -> tuple[Match, ...]:
         """See `Engine.match`."""
         with torch.no_grad():
             inputs = tuple(torch.from_numpy(t) for t in tokens)
-            anomaly_map, score = self.decoder(inputs, tuple(torch.from_numpy(a) for a in bank.values()))
-        return anomaly_map.numpy(), score.numpy()
+            outputs = [t.numpy() for t in self.decoder(inputs, tuple(torch.from_numpy(a) for a in bank.values()))]
+        return tuple(
+            Match(anomaly_map, float(score), float(unlike)) for anomaly_map, score, unlike in zip(*outputs, strict=True)
+        )
 
 
 def measure(reference: Reference, engine: Engine, paths: Sequence[Path], tick: Callable[[], None]) -> Parity:
@@ -64,10 +66,10 @@ def measure(reference: Reference, engine: Engine, paths: Sequence[Path], tick: C
     shots = [moments_of(tokens) for tokens in theirs[:SHOTS]]
     total = combine(shots)
     bank = fit_bank(total)
-    held_out = [reference.match(theirs[i], fit_bank(without(total, shots[i])))[1][0] for i in range(SHOTS)]
+    held_out = [reference.match(theirs[i], fit_bank(without(total, shots[i])))[0].score for i in range(SHOTS)]
     threshold = float(max(held_out))
-    expected = np.array([reference.match(tokens, bank)[1][0] for tokens in theirs])
-    found = np.array([engine.match(tokens, bank)[1][0] for tokens in ours])
+    expected = np.array([reference.match(tokens, bank)[0].score for tokens in theirs])
+    found = np.array([engine.match(tokens, bank)[0].score for tokens in ours])
     spread = float(expected.std()) or 1.0
     return Parity(
         reference=f"pytorch {torch.__version__.split('+')[0]}",

@@ -19,7 +19,7 @@ from edge.pipeline import match_picture
 from edge.recipe import Recipe
 from edge.sealed import write_whole
 from edge.types import Judgement, Match, Picture
-from edge.verdict import scale_mask
+from edge.verdict import mask_of, scale_mask
 
 CARDS, COLUMNS = 24, 6
 TILE, GAP, CAPTION = 300, 14, 58
@@ -66,8 +66,7 @@ def heat(part: Part, recipe: Recipe, low: float) -> Picture:
     drawn = overlay(part.picture, part.match.anomaly_map, low, 2.5 * threshold.pixel_value)
     if part.verdict.judgement is not Judgement.NOT_OK:
         return drawn
-    mask = part.match.anomaly_map > threshold.pixel_value
-    return outline(drawn, scale_mask(mask, (part.picture.shape[0], part.picture.shape[1])))
+    return outline(drawn, scale_mask(mask_of(part.match, threshold), (part.picture.shape[0], part.picture.shape[1])))
 
 
 def write_contact_sheet(path: Path, results: Results, line: Path, engine: Engine, recipe: Recipe) -> None:

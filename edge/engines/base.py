@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.package import Package
-from edge.types import Bank, Tokens
+from edge.types import Bank, Match, Tokens
 
 
 class Engine(Protocol):
@@ -26,8 +26,8 @@ class Engine(Protocol):
         """
         ...
 
-    def match(self, tokens: Tokens, bank: Bank) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Compare tokens with a bank: anomaly maps `float32 [B, H, W]` and image scores `float32 [B]`.
+    def match(self, tokens: Tokens, bank: Bank) -> tuple[Match, ...]:
+        """Compare the tokens of B pictures with a bank.
 
         Raises:
             EngineError: the executor failed, or the bank does not fit the decoder.

@@ -9,9 +9,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge.engines.package import Package
+from edge.engines.package import DECODER_OUTPUTS, Package
 from edge.errors import EngineError
-from edge.types import Bank, Tokens
+from edge.types import Bank, Match, Tokens
 
 T = TypeVar("T")
 
@@ -44,12 +44,14 @@ class OnnxCpuEngine:
             )
         return tuple(_guard(lambda: self._encoder.run(self._taps, {"images": images})))
 
-    def match(self, tokens: Tokens, bank: Bank) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def match(self, tokens: Tokens, bank: Bank) -> tuple[Match, ...]:
         """See `Engine.match`."""
         feeds: dict[str, NDArray[np.float32]] = dict(zip(self._taps, tokens, strict=True))
         feeds.update(bank)
-        anomaly_map, score = _guard(lambda: self._decoder.run(["anomaly_map", "score"], feeds))
-        return anomaly_map, score
+        outputs = _guard(lambda: self._decoder.run(DECODER_OUTPUTS, feeds))
+        return tuple(
+            Match(anomaly_map, float(score), float(unlike)) for anomaly_map, score, unlike in zip(*outputs, strict=True)
+        )
 
 
 def _session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:

@@ -16,6 +16,7 @@ from edge.types import Bank
 
 SCHEMA_VERSION = 1
 PACKAGE_FILE = "package.json"
+DECODER_OUTPUTS = ("anomaly_map", "score", "unlikeness")
 _MEND = "Export the package again with `linegate export`."
 
 
@@ -45,7 +46,7 @@ class BankTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DecoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The matching decoder: tokens and bank in, `anomaly_map [B, H, W]` and `score [B]` out."""
+    """The matching decoder: tokens and bank in, `anomaly_map [B, H, W]`, `score [B]` and `unlikeness [B]` out."""
 
     method: str
     file: str

