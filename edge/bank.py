@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge.types import Bank, Tokens
 
 METHOD = "mahalanobis-self-similarity"
-SHRINKAGE = 0.01
+SHRINKAGE = 0.1
 """Share of the mean variance added to every direction: unseen directions stay finite."""
 NORM_LEAST = 1e-6
 

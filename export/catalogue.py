@@ -16,7 +16,7 @@ from export.encoders.efficientnet_lite import EfficientNetLite
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One encoder: where its weights come from and where it is tapped (rows of its architecture's table)."""
+    """One encoder: where its weights come from and where it is tapped (blocks, by index)."""
 
     name: str
     distribution: str
@@ -35,7 +35,7 @@ ENTRIES = (
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         "Apache-2.0",
         (256, 256),
-        (4, 5),
+        (14, 17),
     ),
     Entry(
         "efficientnet-lite0",
@@ -44,7 +44,7 @@ ENTRIES = (
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         "Apache-2.0",
         (256, 256),
-        (4, 5),
+        (10, 14),
     ),
 )
 

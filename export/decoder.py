@@ -14,9 +14,11 @@ from edge.bank import METHOD, NORM_LEAST
 from edge.engines.package import BankTensor, DecoderSpec, Tap
 
 TOP_SHARE = 0.05
-MEDIAN_WEIGHT = 0.5
-NEIGHBOUR_RADIUS = {8: 4, 16: 2, 32: 1}
+MEDIAN_WEIGHT = 0.25
+NEIGHBOUR_RADIUS = {16: 3, 32: 1}
+"""By stride, in tokens: a defect's own neighbours share it and must not vouch for it."""
 MAP_LEAST = 1e-9
+ALONE_LEAST = 1e-6
 DECODER_FILE = "decoder.onnx"
 
 
@@ -59,9 +61,9 @@ class MatchingDecoder(nn.Module):
     def _tap_map(self, index: int, unit: torch.Tensor, foreign: torch.Tensor) -> torch.Tensor:
         """Logarithm of one tap's map on the common grid, `[B, h, w]`."""
         alike = unit @ unit.transpose(1, 2) - self.get_buffer(f"near_{index}")
-        alone = (2.0 - 2.0 * alike.amax(dim=2)).clamp_min(0.0)
+        alone = (2.0 - 2.0 * alike.amax(dim=2)).clamp_min(ALONE_LEAST)
         rows, columns = self.taps[index].grid
-        grid = (foreign * alone).unflatten(1, (rows, columns))
+        grid = (foreign * alone).reshape(-1, rows, columns)
         if (rows, columns) != self.grid:
             grid = functional.interpolate(grid[:, None], self.grid, mode="bilinear", align_corners=False)[:, 0]
         return torch.log(grid.clamp_min(MAP_LEAST))

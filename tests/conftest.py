@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.demo import elpv
 from edge.bank import METHOD
@@ -31,6 +32,11 @@ PRODUCT = "solar-cell"
 SHOT_COUNT = 8
 PATIENCE_S = 120.0
 """For what must happen soon; a test that waits so long has failed."""
+
+# The suite gives the same answer each time; `pytest --hypothesis-profile=explore` looks for new examples.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 
 Sections = Mapping[str, object]
 Completed = subprocess.CompletedProcess[str]

@@ -60,6 +60,29 @@ def scaled_channels(channels: int, width: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * scaled else rounded
 
 
+@dataclass(frozen=True)
+class BlockRow:
+    """One block of the scaled table."""
+
+    stage: Stage
+    inputs: int
+    outputs: int
+    stride: int
+
+
+def block_rows(variant: Variant) -> list[BlockRow]:
+    """All blocks of a variant in order. The first and the last stage keep their depth, as in the Lite models."""
+    rows: list[BlockRow] = []
+    inputs = STEM_CHANNELS
+    for stage in STAGES:
+        fixed = stage in (STAGES[0], STAGES[-1])
+        outputs = scaled_channels(stage.channels, variant.width)
+        for repeat in range(stage.repeats if fixed else math.ceil(stage.repeats * variant.depth)):
+            rows.append(BlockRow(stage, inputs, outputs, stage.stride if repeat == 0 else 1))
+            inputs = outputs
+    return rows
+
+
 class SamePadConv(nn.Conv2d):
     """Convolution with TensorFlow's SAME padding, which is asymmetric at stride 2 on even sizes."""
 
@@ -105,31 +128,20 @@ class MBConv(nn.Module):
 class EfficientNetLite(nn.Module):
     """Frozen encoder: `uint8 [B, H, W, 3]` RGB in, one `float32 [B, h * w, D]` of patch tokens per tap out.
 
-    `taps` index the rows of the EfficientNet table; each names the last block of that stage. Blocks behind the last tap are
-    not built.
+    `taps` are indices of blocks, counted through all stages. Blocks behind the last tap are not built.
     """
 
     def __init__(self, name: str, taps: tuple[int, ...]) -> None:
         super().__init__()
-        variant = VARIANTS[name]
         self._conv_stem = SamePadConv(3, STEM_CHANNELS, 3, stride=2)
         self._bn0 = nn.BatchNorm2d(STEM_CHANNELS, eps=BATCH_NORM_EPS)
-        blocks: list[nn.Module] = []
-        ends: list[tuple[int, int, int]] = []
-        inputs, stride = STEM_CHANNELS, 2
-        for index, stage in enumerate(STAGES[: max(taps) + 1]):
-            fixed = index in (0, len(STAGES) - 1)
-            repeats = stage.repeats if fixed else math.ceil(stage.repeats * variant.depth)
-            outputs = scaled_channels(stage.channels, variant.width)
-            stride *= stage.stride
-            for repeat in range(repeats):
-                blocks.append(MBConv(inputs, outputs, stage.kernel, stage.stride if repeat == 0 else 1, stage.expand))
-                inputs = outputs
-            ends.append((len(blocks) - 1, stride, outputs))
-        self.tap_blocks = tuple(ends[tap][0] for tap in taps)
-        self.tap_strides = tuple(ends[tap][1] for tap in taps)
-        self.tap_dims = tuple(ends[tap][2] for tap in taps)
-        self._blocks = nn.ModuleList(blocks)
+        rows = block_rows(VARIANTS[name])[: max(taps) + 1]
+        self._blocks = nn.ModuleList(
+            MBConv(row.inputs, row.outputs, row.stage.kernel, row.stride, row.stage.expand) for row in rows
+        )
+        self.tap_blocks = taps
+        self.tap_strides = tuple(2 * math.prod(row.stride for row in rows[: tap + 1]) for tap in taps)
+        self.tap_dims = tuple(rows[tap].outputs for tap in taps)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Encode `uint8 [B, H, W, 3]` RGB to one `float32 [B, h * w, D]` per tap, rows from top left."""

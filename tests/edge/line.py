@@ -1,0 +1,134 @@
+"""A station on fakes: the real supervisor, pipeline and bus, with a subscriber that the test reads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge.bus.messages import HeartbeatMessage, MaskMessage, State, VerdictMessage
+from edge.bus.subscriber import Message, Subscriber
+from edge.engines.package import Package
+from edge.station import BusSettings, CameraSettings, ModelSettings, PipelineSettings, RecipeSettings, Station
+from edge.supervisor import Outcome, Supervisor
+from tests.edge.fakes import PATIENCE_S, FakeCamera, FakeEngine, fake_package, fake_recipe
+
+LONG_MS = 600_000.0
+POLL_MS = 200
+
+
+class Line:
+    """Show parts to `camera`, steer `engine`, read what the station publishes."""
+
+    def __init__(self, supervisor: Supervisor, camera: FakeCamera, engine: FakeEngine, subscriber: Subscriber) -> None:
+        self.supervisor, self.camera, self.engine = supervisor, camera, engine
+        self.messages: list[Message] = []
+        self.pngs: dict[int, bytes] = {}
+        self.outcomes: list[Outcome] = []
+        self._subscriber = subscriber
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.outcomes.append(self.supervisor.run())
+
+    @property
+    def verdicts(self) -> list[VerdictMessage]:
+        """All that were received so far."""
+        return [m for m in self.messages if isinstance(m, VerdictMessage)]
+
+    @property
+    def heartbeats(self) -> list[HeartbeatMessage]:
+        """All that were received so far."""
+        return [m for m in self.messages if isinstance(m, HeartbeatMessage)]
+
+    @property
+    def masks(self) -> list[MaskMessage]:
+        """All that were received so far."""
+        return [m for m in self.messages if isinstance(m, MaskMessage)]
+
+    def read(self, timeout_ms: int) -> Message | None:
+        """The next message, if one comes in time."""
+        received = self._subscriber.receive(timeout_ms)
+        if received is None:
+            return None
+        message, blob = received
+        self.messages.append(message)
+        if isinstance(message, MaskMessage):
+            self.pngs[message.seq] = blob
+        return message
+
+    def read_until(self, enough: Callable[[], bool]) -> None:
+        """Read messages until `enough` says so."""
+        end = time.monotonic() + PATIENCE_S
+        while not enough():
+            assert time.monotonic() < end, f"waited in vain; received {self.messages[-5:]}"
+            self.read(POLL_MS)
+
+    def read_verdicts(self, count: int) -> list[VerdictMessage]:
+        """Read until `count` verdicts have come in all."""
+        self.read_until(lambda: len(self.verdicts) >= count)
+        return self.verdicts
+
+    def wait(self) -> Outcome:
+        """Read to the last heartbeat and see the station end."""
+        self.read_until(lambda: bool(self.heartbeats) and self.heartbeats[-1].state in (State.HALTED, State.ERROR))
+        return self.join()
+
+    def join(self) -> Outcome:
+        """See the station end, however it does."""
+        self._thread.join(PATIENCE_S)
+        assert self.outcomes, "the station did not end"
+        return self.outcomes[0]
+
+    def finish(self) -> Outcome:
+        """Let the stream end and read to the last heartbeat."""
+        self.camera.end()
+        return self.wait()
+
+
+@contextmanager
+def running_line(
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: str,
+    *,
+    deadline_ms: float = LONG_MS,
+    queue_frames: int = 64,
+    heartbeat_ms: float = 20.0,
+) -> Iterator[Line]:
+    """A running station; it is stopped at the end, however the test ends."""
+    camera, engine = FakeCamera(), FakeEngine()
+
+    def fake_engine(_package: Package, _threads: int) -> FakeEngine:
+        return engine
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edge.supervisor.load_package", lambda _folder: fake_package())
+        patch.setattr("edge.supervisor.load_recipe", lambda _path, _info: fake_recipe())
+        patch.setattr("edge.supervisor.OnnxCpuEngine", fake_engine)
+        patch.setattr("edge.supervisor.open_camera", lambda _settings: camera)
+        supervisor = Supervisor(
+            Station(
+                station_id="test",
+                camera=CameraSettings("replay", "nowhere", 1.0),
+                model=ModelSettings("nowhere"),
+                recipe=RecipeSettings(str(Path("nowhere"))),
+                pipeline=PipelineSettings(deadline_ms, queue_frames),
+                bus=BusSettings(endpoint, heartbeat_ms, wait_for_subscriber_s=PATIENCE_S),
+            )
+        )
+    engine.calls = 0
+    engine.entered.clear()
+    subscriber = Subscriber(endpoint, masks=True)
+    line = Line(supervisor, camera, engine, subscriber)
+    try:
+        yield line
+    finally:
+        engine.gate.set()
+        supervisor.pipeline.stop()
+        line.join()
+        subscriber.close()
