@@ -14,6 +14,7 @@ from edge.errors import EngineError
 from edge.types import Bank, Match, Tokens
 
 T = TypeVar("T")
+THREADS_MOST = 256
 
 
 class OnnxCpuEngine:
@@ -27,8 +28,10 @@ class OnnxCpuEngine:
             threads: for the encoder; 0 takes one a core.
 
         Raises:
-            EngineError: ONNX Runtime does not accept a graph.
+            EngineError: ONNX Runtime does not accept a graph, or the number of threads makes no sense.
         """
+        if not 0 <= threads <= THREADS_MOST:
+            raise EngineError(f"{threads} threads cannot be", f"Use 0 (one a core) to {THREADS_MOST}.")
         self.package = package
         self.description = f"onnxruntime {onnxruntime.__version__} cpu"
         self._input = (*package.info.encoder.input_size, 3)
