@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_product(arguments.product)
     shots = read_shots(arguments.shots, arguments.bit_depth, arguments.mixed_sizes)
     package = load_package(arguments.model)
-    require_folder(arguments.recipes)
     engine = OnnxCpuEngine(package, arguments.threads)
+    require_folder(arguments.recipes)
     _warn(shots)
     columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

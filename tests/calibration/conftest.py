@@ -6,14 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from edge.engines.base import Engine
 from tests.calibration.making import Calibrate, calibrate_here
-
-# A busy machine is no failure.
-settings.register_profile("linegate", deadline=None)
-settings.load_profile("linegate")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -17,7 +17,7 @@ from calibration.shots import Shot, read_shots
 from edge.engines.base import Engine
 from edge.engines.package import Package
 from edge.recipe import load_recipe
-from edge.types import Bank, Tokens
+from edge.types import Bank, Match, Tokens
 from tests.calibration.making import Calibrate, silent, texture
 
 SAME = 2e-3
@@ -34,7 +34,7 @@ class Recording:
     def encode(self, images: NDArray[np.uint8]) -> Tokens:
         return self._engine.encode(images)
 
-    def match(self, tokens: Tokens, bank: Bank) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def match(self, tokens: Tokens, bank: Bank) -> tuple[Match, ...]:
         self.matched.append((tokens, bank))
         return self._engine.match(tokens, bank)
 
@@ -94,15 +94,14 @@ def test_what_a_shot_is_scored_against_does_not_depend_on_it(package: Package, e
     (asked, bank), (asked_then, bank_then) = before.matched[1], after.matched[1]
     assert asked is tokens[1]
     assert asked_then is probe
-    one, other = engine.match(probe, bank), engine.match(probe, bank_then)
-    assert float(one[1][0]) == pytest.approx(float(other[1][0]), rel=SAME)
-    # And it does depend on each of the others.
-    changed = engine.match(probe, after.matched[0][1])
-    assert float(changed[1][0]) != pytest.approx(float(engine.match(probe, before.matched[0][1])[1][0]), rel=SAME)
+    assert match(probe, bank, engine).score == pytest.approx(match(probe, bank_then, engine).score, rel=SAME)
+    for index in (0, 2, 3):
+        with_old, with_new = before.matched[index][1], after.matched[index][1]
+        assert match(probe, with_new, engine).score < match(probe, with_old, engine).score, "and on each of the others"
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
-@given(seed=st.integers(0, 2**32 - 1), count=st.integers(3, 6))
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(3, 4))
 def test_leaving_one_out_is_combining_the_others(package: Package, engine: Engine, seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     tokens = [random_tokens(package, rng) for _ in range(count)]
@@ -124,8 +123,8 @@ def test_the_order_of_the_shots_does_not_matter(
 
 def test_the_bank_does_not_grow_with_the_number_of_shots(package: Package, engine: Engine) -> None:
     rng = np.random.default_rng(0)
-    tokens = [random_tokens(package, rng) for _ in range(48)]
-    few, _ = leave_one_out(tokens[:6], engine, silent)
+    tokens = [random_tokens(package, rng) for _ in range(24)]
+    few, _ = leave_one_out(tokens[:3], engine, silent)
     many, _ = leave_one_out(tokens, engine, silent)
     assert size_of(many) <= 1.5 * size_of(few), "eight times the shots"
 

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from calibration.threshold import CONFIDENCE, from_leave_one_out, from_one_shot
+from edge.types import Match
 
 SCORES = st.lists(st.floats(0.0, 1e3, width=32), min_size=2, max_size=40)
 
 
-def maps_for(scores: list[float]) -> list[NDArray[np.float32]]:
-    return [np.full((4, 4), score, np.float32) for score in scores]
+def matches(scores: list[float]) -> list[Match]:
+    return [Match(np.full((4, 4), score, np.float32), score, 2.0 * score) for score in scores]
 
 
 @given(SCORES)
 def test_the_threshold_is_the_largest_leave_one_out_score(scores: list[float]) -> None:
-    threshold = from_leave_one_out(scores, maps_for(scores))
+    threshold = from_leave_one_out(matches(scores))
     assert threshold.value == max(scores)
     assert all(score <= threshold.value for score in scores), "every shot passes"
     assert threshold.scores == tuple(scores)
@@ -29,18 +29,25 @@ def test_the_threshold_is_the_largest_leave_one_out_score(scores: list[float]) -
 
 
 def test_the_pixel_threshold_is_within_the_maps() -> None:
-    maps = [np.arange(10_000, dtype=np.float32).reshape(100, 100) for _ in range(3)]
-    threshold = from_leave_one_out([1.0, 2.0, 3.0], maps)
-    above = np.mean(np.stack(maps) > threshold.pixel_value)
+    anomaly_map = np.arange(10_000, dtype=np.float32).reshape(100, 100)
+    threshold = from_leave_one_out([Match(anomaly_map, score, 1.0) for score in (1.0, 2.0, 3.0)])
+    above = np.mean(anomaly_map > threshold.pixel_value)
     assert 0 < above <= 0.01, "few pixels of normal shots lie above it"
 
 
 def test_one_shot_claims_nothing() -> None:
-    threshold = from_one_shot([0.5, 0.75, 0.25], maps_for([0.5, 0.75, 0.25]))
+    threshold = from_one_shot(matches([0.5, 0.75, 0.25]))
     assert threshold.value == 0.75
     assert threshold.false_reject_bound is None
     assert "Nothing can be claimed" in threshold.claim
     assert not re.search(r"\d%", threshold.claim)
+
+
+@given(SCORES)
+def test_every_shot_is_within_the_limit_of_unlikeness(scores: list[float]) -> None:
+    held_out = matches(scores)
+    limit = from_leave_one_out(held_out).unlikeness_most
+    assert all(m.unlikeness <= limit for m in held_out)
 
 
 @pytest.mark.parametrize("count", [2, 5, 8, 19])
@@ -48,9 +55,8 @@ def test_the_claimed_rates_hold_for_exchangeable_scores(count: int) -> None:
     """Uniform scores stand for any continuous ones: the rate above a threshold t is then 1 - t."""
     draws = 20_000
     rng = np.random.default_rng(count)
-    maps = [np.zeros((2, 2), np.float32)] * count
     sets = rng.random((draws, count))
-    thresholds = [from_leave_one_out(scores.tolist(), maps) for scores in sets[:200]]
+    thresholds = [from_leave_one_out(matches(scores.tolist())) for scores in sets[:200]]
     assert [t.value for t in thresholds] == [float(m) for m in sets[:200].max(axis=1)]
     rates = 1.0 - sets.max(axis=1)
     bound = thresholds[0].false_reject_bound
@@ -65,7 +71,7 @@ def test_the_claimed_rates_hold_for_exchangeable_scores(count: int) -> None:
 def test_no_percentage_in_the_claim_is_rounded_in_its_own_favour(count: int) -> None:
     """Of rates claimed as upper bounds, one that is rounded down promises more than is true (0% of 200 shots)."""
     scores = [1.0] * count
-    claim = from_leave_one_out(scores, maps_for([1.0])).claim
+    claim = from_leave_one_out(matches(scores)).claim
     mean, worst = (float(text) / 100 for text in re.findall(r"([\d.]+)%(?! confidence)", claim))
     assert f"these {count} shots" in claim
     assert f"1 in {count + 1}" in claim
@@ -78,6 +84,6 @@ def test_no_percentage_in_the_claim_is_rounded_in_its_own_favour(count: int) -> 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_the_claim_does_not_depend_on_the_unit_of_the_score(scale: float) -> None:
     scores = [0.25 * scale, 0.5 * scale]
-    one = from_leave_one_out(scores, maps_for(scores))
+    one = from_leave_one_out(matches(scores))
     assert one.value == 0.5 * scale
-    assert one.claim == from_leave_one_out([1.0, 2.0], maps_for([1.0, 2.0])).claim
+    assert one.claim == from_leave_one_out(matches([1.0, 2.0])).claim

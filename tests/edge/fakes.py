@@ -1,7 +1,8 @@
 """Stand-ins for camera, package and executor, so that the pipeline is tested without ONNX and without waiting.
 
 The fake product is a grey checkerboard of 64 x 64 pixels. The fake encoder has one tap of 8 x 8 tokens, each the mean of its
-block; the fake decoder's map is a token's distance from the bank, and the score its maximum. A white block scores about 0.5.
+block; the fake decoder's map is a token's distance from the bank, the score its maximum, the unlikeness its median. A white
+block scores about 0.5.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from edge.cameras.base import StreamEnded
 from edge.condition import learn_limits
 from edge.engines.package import BankTensor, DecoderSpec, EncoderSpec, Package, PackageInfo, Tap, WeightsSource
 from edge.recipe import Recipe, RecipeInfo, Threshold
-from edge.types import Bank, Frame, FrameStatus, Picture, Tokens, Trigger
+from edge.types import Bank, Frame, FrameStatus, Match, Picture, Tokens, Trigger
 
 SIDE_PX = 64
 BLOCK_PX = 8
 THRESHOLD = 0.25
+UNLIKENESS_MOST = 0.2
 PATIENCE_S = 60.0
 
 
@@ -66,6 +68,11 @@ def fake_package() -> Package:
     return Package(Path("fake"), info, b"", b"")
 
 
+def fake_threshold(value: float, pixel_value: float, unlikeness_most: float) -> Threshold:
+    """A threshold that says nothing of where it comes from."""
+    return Threshold(value, pixel_value, unlikeness_most, "fixed", (), None, "nothing")
+
+
 def fake_recipe() -> Recipe:
     """Fits the fake executor and the fake product."""
     info = RecipeInfo(
@@ -75,7 +82,7 @@ def fake_recipe() -> Recipe:
         package_name="fake",
         package_hash="a" * 64,
         bank_sha256="b" * 64,
-        threshold=Threshold(THRESHOLD, THRESHOLD, "fixed", (), None, "nothing"),
+        threshold=fake_threshold(THRESHOLD, THRESHOLD, UNLIKENESS_MOST),
         limits=learn_limits([normal_part()]),
         bit_depth=None,
         shots=(),
@@ -113,7 +120,7 @@ class FakeEngine:
     """Answers at once and always the same.
 
     `before_encoding` is called with the number of the call (from 1) and may raise or wait. While `gate` is clear, calls
-    hang; `entered` is set as soon as one does. `fill_map` and `fill_score` replace the decoder's answer.
+    hang; `entered` is set as soon as one does. The `fill_*` values replace the decoder's answer.
     """
 
     package: Package = field(default_factory=fake_package)
@@ -121,6 +128,7 @@ class FakeEngine:
     before_encoding: Callable[[int], None] = nothing
     fill_map: float | None = None
     fill_score: float | None = None
+    fill_unlikeness: float | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)
     calls: int = 0
@@ -138,17 +146,18 @@ class FakeEngine:
         blocks = images.reshape(len(images), grid, BLOCK_PX, grid, BLOCK_PX, 3).mean(axis=(2, 4)) / 255
         return (blocks.reshape(len(images), grid * grid, 3).astype(np.float32),)
 
-    def match(self, tokens: Tokens, bank: Bank) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def match(self, tokens: Tokens, bank: Bank) -> tuple[Match, ...]:
         """See `Engine.match`."""
         grid = SIDE_PX // BLOCK_PX
-        distance = np.abs(tokens[0] - bank["normal"]).mean(axis=2).reshape(-1, grid, grid)
-        maps = distance.repeat(BLOCK_PX, axis=1).repeat(BLOCK_PX, axis=2).astype(np.float32)
-        scores = maps.max(axis=(1, 2))
-        if self.fill_map is not None:
-            maps[:, 0, 0] = self.fill_map
-        if self.fill_score is not None:
-            scores[:] = self.fill_score
-        return maps, scores
+        found: list[Match] = []
+        for distance in np.abs(tokens[0] - bank["normal"]).mean(axis=2).reshape(-1, grid, grid):
+            anomaly_map = distance.repeat(BLOCK_PX, axis=0).repeat(BLOCK_PX, axis=1).astype(np.float32)
+            score = float(anomaly_map.max()) if self.fill_score is None else self.fill_score
+            if self.fill_map is not None:
+                anomaly_map[0, 0] = self.fill_map
+            unlikeness = float(np.median(distance)) if self.fill_unlikeness is None else self.fill_unlikeness
+            found.append(Match(anomaly_map, score, unlikeness))
+        return tuple(found)
 
 
 Shown = Callable[[], Frame]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +25,7 @@ def noise(channels: int, side: int = 40) -> Picture:
     return np.random.default_rng(channels).integers(0, 256, shape, dtype=np.uint8)
 
 
-def encoded(suffix: str, pixels: NDArray[np.generic], *settings: int) -> bytes:
+def encoded(suffix: str, pixels: NDArray[np.integer[Any] | np.floating[Any]], *settings: int) -> bytes:
     done, data = cv2.imencode(suffix, pixels, settings)
     assert done
     return data.tobytes()
@@ -101,7 +104,9 @@ def test_deep_grey_is_scaled_by_the_camera_depth(bits: int) -> None:
 
 def test_deep_rgb_keeps_its_colour_order() -> None:
     pixels = noise(3)
-    assert np.array_equal(decode_picture(png(pixels.astype(np.uint16) << 8, RGB), "deep", 16), pixels)
+    assert np.array_equal(
+        decode_picture(png((pixels.astype(np.uint16) << 8).astype(np.uint16), RGB), "deep", 16), pixels
+    )
 
 
 def test_a_value_beyond_the_camera_depth_is_refused() -> None:
@@ -128,7 +133,9 @@ def test_the_smallest_side_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16])
-def test_tiff_with_other_than_unsigned_pixels_is_refused(kind: type[np.generic]) -> None:
+def test_tiff_with_other_than_unsigned_pixels_is_refused(
+    kind: type[np.float32] | type[np.float64] | type[np.int16],
+) -> None:
     data = encoded(".tiff", np.ones((40, 40), kind))
     with pytest.raises(PictureError, match=r"pixels|not a picture"):
         decode_picture(data, "float.tiff", 16)
@@ -162,6 +169,17 @@ def test_what_is_no_picture_is_refused(data: bytes, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(PictureError, match=r"letter\.png"):
         read_picture(path)
+
+
+def test_a_picture_that_claims_to_be_too_large_for_any_memory_is_refused() -> None:
+    header = struct.pack(">IIBBBBB", 2**30, 2**30, 8, GREY, 0, 0, 0)
+    data = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    with pytest.raises(PictureError, match="huge"):
+        decode_picture(data, "huge.png")
+    bitmap = bytearray(whole(".bmp"))
+    bitmap[18:26] = struct.pack("<ii", 2**30, 2**30)
+    with pytest.raises(PictureError, match="huge"):
+        decode_picture(bytes(bitmap), "huge.bmp")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_wrong_value_is_refused_and_its_key_named(good: str, bad: str, named: 
     "line", ['station_id = "press-4"', 'source = "parts"', "rate_hz = 12.5", 'path = "/recipes/cell"']
 )
 def test_a_missing_key_is_named(line: str) -> None:
-    assert line.split(" ")[0] in refused(GOOD.replace(line, "")).what
+    assert line.partition(" ")[0] in refused(GOOD.replace(line, "")).what
 
 
 def test_another_camera_type_is_refused() -> None:
@@ -196,7 +196,7 @@ def load_in_place(text: str) -> Station:
 
 
 @given(data=st.binary(max_size=200))
-@example(data=b"a = " + b"[" * 5000 + b"]" * 5000)
+@example(data=b"a = " + b"[" * 1000 + b"]" * 1000)
 def test_arbitrary_bytes_raise_nothing_but_a_station_error(data: bytes) -> None:
     with pytest.raises(StationError):
         load(data)
