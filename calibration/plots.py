@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "svg.hashsalt": "linegate",
 }
 
@@ -58,6 +60,9 @@ def histogram(groups: Mapping[str, Sequence[float]], colours: Mapping[str, str],
 def svg(figure: Figure) -> str:
     """A figure as an `<svg>` element, without the XML preamble."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "linegate"})
+    with warnings.catch_warnings():
+        # Letters are left to the reader's fonts, so those that matplotlib's own lacks are no loss.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "linegate"})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

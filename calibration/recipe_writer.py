@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import os
 import re
 import shutil
 import tempfile
@@ -69,10 +70,19 @@ def write_revision(
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Two calibrations of one product take turns, so that each gets its own revision."""
-    with (folder / LOCK_FILE).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    """Two calibrations of one product take turns, so that each gets its own revision.
+
+    One that failed may have removed the lock's file while this one waited for it: then it is taken again.
+    """
+    path = folder / LOCK_FILE
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                continue
+            yield
+            return
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from calibration.calibrate import Calibration
 from calibration.heatmap import data_uri, overlay, thumbnail
 from calibration.plots import score_plot
 from calibration.shots import ShotSet
+from calibration.threshold import percent
 from edge.recipe import RecipeInfo
 
 PICTURE_SIDE = 320
@@ -75,7 +76,7 @@ def cannot_claim(info: RecipeInfo) -> list[str]:
         wanted = 99
         said.insert(
             0,
-            f"A false-reject rate below {1 / (count + 1):.0%} cannot be promised from {count} shots; "
-            f"a promise of 1% takes about {wanted} shots or production parts.",
+            f"A false-reject rate below {percent(1 / (count + 1))} cannot be promised from {count} shots"
+            + (f"; a promise of 1% takes about {wanted} shots or production parts." if count < wanted else "."),
         )
     return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,8 +30,8 @@ def from_leave_one_out(held_out: Sequence[Match]) -> Threshold:
     mean_rate = 1.0 / (count + 1)
     worst_rate = 1.0 - (1.0 - CONFIDENCE) ** (1.0 / count)
     claim = (
-        f"Of normal parts like these {count} shots, on average at most 1 in {count + 1} ({mean_rate:.0%}) is rejected; "
-        f"with {CONFIDENCE:.0%} confidence not more than {worst_rate:.0%}."
+        f"Of normal parts like these {count} shots, on average at most 1 in {count + 1} ({percent(mean_rate)}) is rejected; "
+        f"with {CONFIDENCE:.0%} confidence not more than {percent(worst_rate)}."
     )
     return Threshold(
         value=max(m.score for m in held_out),
@@ -41,6 +42,12 @@ def from_leave_one_out(held_out: Sequence[Match]) -> Threshold:
         false_reject_bound=mean_rate,
         claim=claim,
     )
+
+
+def percent(rate: float) -> str:
+    """A promised rate in words, rounded up: a promise must not become better by rounding."""
+    step = 100 if rate >= 0.1 else 1000
+    return f"{math.ceil(rate * step - 1e-9) / step * 100:g}%"
 
 
 def from_one_shot(copies: Sequence[Match]) -> Threshold:

@@ -26,9 +26,23 @@ def list_pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "Name a folder of pictures.")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    for path in found:
+        check_name(path)
     if not found:
         raise UsageError(f"{folder} holds no pictures", f"Put pictures there ({', '.join(sorted(SUFFIXES))}).")
     return found
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that no message and no report could carry.
+
+    Raises:
+        UsageError: the name is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the file name {str(path)!a} is not UTF-8", "Rename the file.") from error
 
 
 def read_picture(path: Path, bit_depth: int | None = None) -> Picture:

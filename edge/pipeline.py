@@ -10,6 +10,7 @@ Only the publishing stage closes entries of the ledger, so a deadline and a resu
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -34,6 +35,7 @@ from edge.verdict import decide, undecided
 TICK_S = 0.05
 OUTBOX_VERDICTS = 1024
 WAITING_MASKS = 16
+FOREVER_NS = 1 << 63
 
 
 def match_picture(picture: Picture, engine: Engine, recipe: Recipe) -> Match:
@@ -89,6 +91,7 @@ class Pipeline:
         self._stopping = threading.Event()
         self._grab_ended = threading.Event()
         self._fault = ""
+        self._fault_reason = Reason.ENGINE_FAULT
         self._head_seq = 0
         self._heartbeat_ns = heartbeat_ns
         self._heartbeat_due = 0
@@ -100,30 +103,49 @@ class Pipeline:
         self._stopping.set()
         self._camera.close()
 
-    def fail(self, fault: str) -> None:
+    def fail(self, fault: str, reason: Reason) -> None:
         """A stage is broken for good: close every open trigger as NOT_DECIDABLE and end in state Error."""
+        self._fault_reason = reason
         self._fault = fault
         self.stop()
+
+    def give_up_camera(self) -> None:
+        """The camera does not return from its last call: do not wait for it any longer."""
         self._grab_ended.set()
+
+    def bury(self) -> None:
+        """The publishing stage is gone: close what is open in the ledger, and tell subscribers if that still works."""
+        self.state = State.ERROR
+        self._grab_ended.set()
+        for trigger in self.ledger.expired(FOREVER_NS):
+            # What cannot be sent stays rejected at the PLC: the missing heartbeat tells it so.
+            with contextlib.suppress(Exception):
+                self._close(Judged(trigger, undecided(self._fault_reason, self._fault)))
+        with contextlib.suppress(Exception):
+            self._send_heartbeat()
 
     def grab_stage(self) -> None:
         """Camera to the first hand-off."""
         self.state = State.CONTINUOUS_EXECUTION
-        while not self._stopping.is_set():
-            self._progress_ns["grab"] = time.monotonic_ns()
-            try:
+        try:
+            while not self._stopping.is_set():
+                self._progress_ns["grab"] = time.monotonic_ns()
                 frame = self._camera.grab(TICK_S)
-            except StreamEnded:
-                break
-            if frame is None:
-                continue
-            self.ledger.open(frame.trigger)
-            try:
-                self._frames.put_nowait(frame)
-            except queue.Full:
-                verdict = undecided(Reason.OVERLOAD, "more frames than this machine can judge")
-                self._outbox.put(Judged(frame.trigger, verdict, frame))
-        self._grab_ended.set()
+                if frame is not None:
+                    self._take(frame)
+        except StreamEnded:
+            pass
+        finally:
+            self._grab_ended.set()
+
+    def _take(self, frame: Frame) -> None:
+        """From here on the frame's trigger is owed a verdict."""
+        self.ledger.open(frame.trigger)
+        try:
+            self._frames.put_nowait(frame)
+        except queue.Full:
+            verdict = undecided(Reason.OVERLOAD, "more frames than this machine can judge")
+            self._outbox.put(Judged(frame.trigger, verdict, frame))
 
     def judge_stage(self) -> None:
         """First hand-off to the second: preprocess, condition, encoder, decoder, verdict."""
@@ -149,8 +171,8 @@ class Pipeline:
                 self._close(judged)
             self._send_heartbeat_if_due()
             if self._fault:
-                for trigger in self.ledger.expired(1 << 63):
-                    self._close(Judged(trigger, undecided(Reason.ENGINE_FAULT, self._fault)))
+                for trigger in self.ledger.expired(FOREVER_NS):
+                    self._close(Judged(trigger, undecided(self._fault_reason, self._fault)))
         while self._masks:
             self._send_mask()
         self.state = State.ERROR if self._fault else State.HALTED

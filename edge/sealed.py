@@ -54,7 +54,7 @@ def unseal(path: Path, kind: type[T], schema_version: int, error: type[LinegateE
         raise error(f"{path} cannot be read ({cause.strerror})", remedy) from cause
     try:
         content = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
         raise error(f"{path} is damaged ({cause})", remedy) from cause
     if not isinstance(content, dict):
         raise error(f"{path} is damaged (not an object)", remedy)

@@ -15,6 +15,7 @@ from edge.errors import StationError
 from edge.sealed import digest
 
 SCHEMA_VERSION = 1
+LARGEST_PORT = 65_535
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -23,7 +24,7 @@ class CameraSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     type: str
     source: str
-    rate_hz: Annotated[float, Meta(gt=0, le=10_000)]
+    rate_hz: Annotated[float, Meta(ge=0.001, le=10_000)]
     id: Name = "cam0"
     loop: bool = False
     bit_depth: Annotated[int, Meta(ge=9, le=16)] | None = None
@@ -82,7 +83,7 @@ def load_station(path: Path) -> Station:
         raise StationError(f"{path} cannot be read ({error.strerror})", "Name a station file.") from error
     try:
         station = msgspec.toml.decode(data, type=Station)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StationError(f"{path}: {error}", _hint(str(error))) from error
     if station.schema_version != SCHEMA_VERSION:
         raise StationError(
@@ -121,7 +122,7 @@ def _check_endpoint(path: Path, bus: BusSettings) -> None:
     if bus.endpoint.startswith("ipc://") or bus.allow_remote_plaintext:
         return
     tcp = re.fullmatch(r"tcp://(.+):(\*|\d{1,5})", bus.endpoint)
-    if tcp is None:
+    if tcp is None or (tcp[2] != "*" and int(tcp[2]) > LARGEST_PORT):
         raise StationError(
             f"{path}: bus.endpoint {bus.endpoint!r} is not an endpoint", "Use tcp://127.0.0.1:PORT or ipc://PATH."
         )

@@ -24,6 +24,7 @@ from edge.ledger import Counts
 from edge.pipeline import Pipeline
 from edge.recipe import Recipe, load_recipe
 from edge.station import CameraSettings, Station, config_hash
+from edge.types import Reason
 
 JOIN_S = 10.0
 
@@ -93,6 +94,11 @@ class Supervisor:
         )
         self._fault = ""
 
+    @property
+    def endpoint(self) -> str:
+        """Where verdicts are published, with the port that was taken."""
+        return self._publisher.endpoint
+
     def run(self) -> Outcome:
         """Run until the stream ends, `pipeline.stop` is called or a stage breaks.
 
@@ -117,10 +123,17 @@ class Supervisor:
         for thread in threads:
             thread.start()
         publisher = threads[-1]
+        failed_at: float | None = None
         while publisher.is_alive():
             publisher.join(0.2)
+            if self._fault and failed_at is None:
+                failed_at = time.monotonic()
+            if failed_at is not None and time.monotonic() - failed_at > JOIN_S:
+                self.pipeline.give_up_camera()
         for thread in threads:
             thread.join(JOIN_S)
+        if self.pipeline.state is not State.HALTED:
+            self.pipeline.bury()
         return Outcome(self.pipeline.ledger.counts(), self.pipeline.state, self._fault)
 
     def _guard(self, stage: Callable[[], None]) -> None:
@@ -128,8 +141,9 @@ class Supervisor:
         try:
             stage()
         except Exception as error:  # noqa: BLE001 - the supervisor's duty
+            reason = Reason.CAMERA_LOST if isinstance(error, CameraError) else Reason.ENGINE_FAULT
             self._fault = f"{stage.__name__} broke: {type(error).__name__}: {error}"
-            self.pipeline.fail(self._fault)
+            self.pipeline.fail(self._fault, reason)
 
     def _check_depth(self) -> None:
         camera, shots = self.station.camera.bit_depth, self.recipe.info.bit_depth

@@ -53,9 +53,12 @@ def undecided(reason: Reason, detail: str, threshold: float | None = None) -> Ve
 
 
 def scale_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Scale `bool [h, w]` to the picture's `(height, width)` by nearest neighbour."""
-    scaled = cv2.resize(mask.view(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.asarray(scaled).view(np.bool_)
+    """Scale `bool [h, w]` to the picture's `(height, width)` by nearest neighbour; shrinking loses no set pixel."""
+    if size[0] >= mask.shape[0] and size[1] >= mask.shape[1]:
+        scaled = cv2.resize(mask.view(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+        return np.asarray(scaled).view(np.bool_)
+    share = cv2.resize(mask.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(share > 0)
 
 
 def regions_of(mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> tuple[Region, ...]:
@@ -67,7 +70,7 @@ def regions_of(mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32], size: 
         x, y, width, height, area = (int(v) for v in stats[label])
         window = (slice(y, y + height), slice(x, x + width))
         peak = float(anomaly_map[window][labels[window] == label].max())
-        left, top = round(x * across), round(y * down)
+        left, top = min(round(x * across), size[1] - 1), min(round(y * down), size[0] - 1)
         right, bottom = round((x + width) * across), round((y + height) * down)
         area_px = round(area * down * across)
         found.append(Region(left, top, max(1, right - left), max(1, bottom - top), max(1, area_px), peak))

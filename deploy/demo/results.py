@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from calibration.metrics import accuracy, auroc
+from calibration.metrics import auroc
 from edge.bus.messages import VerdictMessage
 from edge.errors import LinegateError
 from edge.types import Judgement
@@ -36,21 +36,21 @@ class Results:
         pairs = zip(self.verdicts, self.defective, strict=True)
         return [v.score for v, bad in pairs if bad is defective and v.score is not None]
 
-    def summary(self) -> dict[str, float | int]:
+    def summary(self) -> dict[str, float | int | None]:
         """The figures of the demo. A part that could not be judged counts as rejected, as the gate would do."""
         judged = Counter(v.judgement for v in self.verdicts)
         pairs = list(zip(self.verdicts, self.defective, strict=True))
         latency_ms = np.array([v.latency_us for v in self.verdicts]) / 1000
         normal, anomalous = self.scores(defective=False), self.scores(defective=True)
-        threshold = next(v.threshold for v in self.verdicts if v.threshold is not None)
+        right = sum(v.accept is not bad for v, bad in pairs)
         return {
             "triggers": self.triggers,
             "verdicts": len(self.verdicts),
             "ok": judged[Judgement.OK],
             "not_ok": judged[Judgement.NOT_OK],
             "not_decidable": judged[Judgement.NOT_DECIDABLE],
-            "auroc": round(auroc(normal, anomalous), 4),
-            "accuracy": round(accuracy(normal, anomalous, threshold), 4),
+            "auroc": round(auroc(normal, anomalous), 4) if normal and anomalous else None,
+            "accuracy": round(right / len(pairs), 4),
             "false_rejects": sum(not v.accept and not bad for v, bad in pairs),
             "escapes": sum(v.accept and bad for v, bad in pairs),
             "latency_ms_p50": round(float(np.quantile(latency_ms, 0.5)), 2),
@@ -86,7 +86,8 @@ def print_table(console: Console, results: Results) -> None:
     table.add_row("triggers", str(figures["triggers"]))
     table.add_row("verdicts received", str(figures["verdicts"]))
     table.add_row("OK / NOT_OK / NOT_DECIDABLE", f"{figures['ok']} / {figures['not_ok']} / {figures['not_decidable']}")
-    table.add_row("AUROC", f"{figures['auroc']:.3f}")
+    quality = figures["auroc"]
+    table.add_row("AUROC", "-" if quality is None else f"{quality:.3f}")
     table.add_row("accuracy at the automatic threshold", f"{figures['accuracy']:.3f}")
     table.add_row("false rejects", f"{figures['false_rejects']} of {good} normal parts")
     table.add_row("escapes", f"{figures['escapes']} of {bad} defective parts")

@@ -90,7 +90,7 @@ class Subscriber:
             )
         try:
             message: Message = found[1].decode(parts[1])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BusError(f"a malformed message arrived ({error})", "Use the same version on both ends.") from error
         return message, parts[2] if len(parts) > 2 else b""
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge.cameras.base import StreamEnded
-from edge.errors import CameraError, PictureError
+from edge.errors import CameraError, PictureError, UsageError
 from edge.pictures import list_pictures, read_picture
 from edge.types import Frame, FrameStatus, Picture, Trigger
 
@@ -39,16 +39,17 @@ class ReplayCamera:
         self._period_ns = round(1e9 / rate_hz)
         self._wake = threading.Event()
         self._items = _videos(source, loop) if source.is_file() else _folder(source, loop, bit_depth)
-        self._ahead: Item | None = next(self._items, None)
-        if self._ahead is None:
-            raise CameraError(f"{source} holds no pictures", "Name a folder of pictures or a video file.")
+        self._broken: CameraError | None = None
+        self._ahead = self._read_ahead()
+        if self._broken is not None:
+            raise self._broken
         self._count = 0
         self._due_ns: int | None = None
 
     def grab(self, timeout_s: float) -> Frame | None:
         """See `Camera.grab`."""
         if self._ahead is None:
-            raise StreamEnded
+            raise self._broken or StreamEnded
         now = time.monotonic_ns()
         due = now if self._due_ns is None else self._due_ns
         if due > now and self._wake.wait(min(timeout_s, (due - now) / 1e9)):
@@ -57,8 +58,16 @@ class ReplayCamera:
             return None
         frame = self._fire(*self._ahead)
         self._due_ns = max(due + self._period_ns, time.monotonic_ns())
-        self._ahead = next(self._items, None)
+        self._ahead = self._read_ahead()
         return frame
+
+    def _read_ahead(self) -> Item | None:
+        """The next item; a source that breaks is told of when its turn comes, after the last good frame."""
+        try:
+            return next(self._items, None)
+        except CameraError as error:
+            self._broken = error
+            return None
 
     def _fire(self, part_id: str, pixels: Picture | None, fault: str) -> Frame:
         self._count += 1
@@ -72,7 +81,10 @@ class ReplayCamera:
 
 
 def _folder(folder: Path, loop: bool, bit_depth: int | None) -> Iterator[Item]:
-    paths = list_pictures(folder)
+    try:
+        paths = list_pictures(folder)
+    except UsageError as error:
+        raise CameraError(error.what, error.remedy) from error
     while True:
         for path in paths:
             try:

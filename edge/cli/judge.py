@@ -15,8 +15,8 @@ from rich.progress import track
 from edge.bus.compose import mask_png
 from edge.engines.onnx_cpu import OnnxCpuEngine
 from edge.engines.package import load_package
-from edge.errors import PictureError, UsageError
-from edge.pictures import list_pictures, read_picture
+from edge.errors import OutputError, PictureError, UsageError
+from edge.pictures import check_name, list_pictures, read_picture
 from edge.pipeline import judge_frame
 from edge.recipe import load_recipe
 from edge.sealed import require_folder, write_whole
@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     package = load_package(arguments.model)
     recipe = load_recipe(arguments.recipe, package.info)
     engine = OnnxCpuEngine(package, arguments.threads)
+    if arguments.json is not None and arguments.json.is_dir():
+        raise OutputError(f"{arguments.json} cannot be written (it is a folder)", "Name a file for the JSON lines.")
     for folder in (arguments.masks, arguments.json and arguments.json.parent):
         if folder is not None:
             require_folder(folder)
@@ -71,6 +73,7 @@ def _pictures(paths: list[Path]) -> list[Path]:
         if path.is_dir():
             found += list_pictures(path)
         elif path.is_file():
+            check_name(path)
             found.append(path)
         else:
             raise UsageError(f"{path} does not exist", "Name pictures or folders of pictures.")

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     info = supervisor.recipe.info
     _say(
         f"station {station.station_id} is ready after {time.monotonic() - started:.1f} s: {info.product} revision "
-        f"{info.revision}, {supervisor.engine.description}, verdicts on {station.bus.endpoint}"
+        f"{info.revision}, {supervisor.engine.description}, verdicts on {supervisor.endpoint}"
     )
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

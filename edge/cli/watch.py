@@ -113,10 +113,22 @@ def _open(path: Path | None, stack: contextlib.ExitStack) -> IO[bytes] | None:
     if str(path) == "-":
         return sys.stdout.buffer
     try:
-        return stack.enter_context(path.open("wb"))
+        return stack.enter_context(path.open("wb", buffering=0))
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror})", "Choose a folder that can be written."
+        ) from error
+
+
+def _keep(message: VerdictMessage, out: IO[bytes]) -> None:
+    try:
+        out.write(msgspec.json.encode(message) + b"\n")
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"a verdict cannot be written ({error.strerror})", "Free some space, or write elsewhere."
         ) from error
 
 
@@ -142,8 +154,7 @@ def _follow(
         screen.note(message)
         if isinstance(message, VerdictMessage):
             if out is not None:
-                out.write(msgspec.json.encode(message) + b"\n")
-                out.flush()
+                _keep(message, out)
             if live is None and out is not sys.stdout.buffer:
                 console.print("  ".join(cells(message)), highlight=False, soft_wrap=True)
         ended = isinstance(message, HeartbeatMessage) and message.state in (State.HALTED, State.ERROR)
