@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +28,12 @@ class Command:
 
 COMMANDS = (
     Command("export", "export.cli", "export", "turn an encoder's weights into a model package"),
-    Command("calibrate", "calibration.cli", "", "make a recipe for a product from a few normal shots"),
+    Command("calibrate", "calibration.cli.calibrate", "", "make a recipe for a product from a few normal shots"),
+    Command("commission", "calibration.cli.commission", "", "tighten a recipe's threshold with parts of production"),
+    Command("recheck", "calibration.cli.recheck", "", "compare revisions on a golden set; add counter-examples"),
     Command("run", "edge.cli.run", "", "judge what passes a station's camera and publish verdicts"),
     Command("watch", "edge.cli.watch", "", "show a station's verdicts live"),
+    Command("grab", "edge.cli.grab", "", "keep frames of a station's camera as pictures"),
     Command("judge", "edge.cli.judge", "", "judge pictures offline, as the station would"),
     Command("doctor", "edge.cli.doctor", "", "say what this machine can run and what is missing for more"),
 )
@@ -45,6 +49,8 @@ class OneLineParser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the process' exit code."""
+    # Small matrices are factored all the time; several threads for one only get in each other's way. Must precede numpy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((c for c in COMMANDS if words and c.name == words[0]), None)
     parser = _parser(chosen)

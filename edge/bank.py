@@ -3,6 +3,9 @@
 Per tap, the unit-length tokens of all shots are summed up by their mean and covariance. A token's distance is its
 Mahalanobis distance, which the decoder takes as one small matrix product, so neither the bank nor its cost grows with the
 number of shots. The sums can be added and subtracted, which makes leave-one-out cheap.
+
+Which tokens count (the region of interest) and how the map becomes a score are tensors of the bank too, so that one
+engine serves products with and without a region of interest. So are counter-examples: tokens of defects that were missed.
 """
 
 from __future__ import annotations
@@ -15,10 +18,18 @@ from numpy.typing import NDArray
 
 from edge.types import Bank, Tokens
 
-METHOD = "mahalanobis-self-similarity"
+METHOD = "mahalanobis-self-similarity-2"
+"""Stored in packages: a bank fitted here must meet a decoder that was exported for it."""
 SHRINKAGE = 0.1
 """Share of the mean variance added to every direction: unseen directions stay finite."""
 NORM_LEAST = 1e-6
+TOP_SHARE = 0.05
+MEDIAN_WEIGHT = 0.25
+"""The image score is the mean of the map's top 5% less a quarter of its median: how far the worst stands out."""
+INSIDE_LEAST_SHARE = 0.5
+"""A token belongs to the region of interest when at least half of its cell does."""
+NO_COUNTER_LIMIT = 2.0
+"""A cosine that is never reached: no counter-example is active."""
 
 Array = NDArray[np.float64]
 
@@ -44,12 +55,37 @@ ShotMoments = tuple[Moments, ...]
 """One `Moments` per tap."""
 
 
-def moments_of(tokens: Tokens) -> ShotMoments:
-    """Sum up the tokens of one or more pictures, each tap `float32 [B, N, D]`."""
+@dataclass(frozen=True)
+class Geometry:
+    """Which tokens count, one `float32 [N]` of 0 and 1 per tap, the finest tap first."""
+
+    inside: tuple[NDArray[np.float32], ...]
+
+
+@dataclass(frozen=True)
+class Counterexamples:
+    """Unit-length tokens `float32 [M, D]` of missed defects (finest tap), and the cosine above which one is recognised."""
+
+    tokens: NDArray[np.float32]
+    limit: float
+
+
+def whole_picture(grids: Sequence[tuple[int, int]]) -> Geometry:
+    """The geometry without a region of interest, for taps with these grids (height, width)."""
+    return Geometry(tuple(np.ones(height * width, np.float32) for height, width in grids))
+
+
+def unit_tokens(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Tokens `[..., D]` at unit length."""
+    norms = np.linalg.norm(tokens, axis=-1, keepdims=True)
+    return np.asarray(tokens / np.maximum(norms, NORM_LEAST), dtype=np.float32)
+
+
+def moments_of(tokens: Tokens, geometry: Geometry) -> ShotMoments:
+    """Sum up the tokens that count of one or more pictures, each tap `float32 [B, N, D]`."""
     found: list[Moments] = []
-    for tap in tokens:
-        flat = tap.reshape(-1, tap.shape[-1]).astype(np.float64)
-        unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), NORM_LEAST)
+    for tap, inside in zip(tokens, geometry.inside, strict=True):
+        unit = unit_tokens(tap)[:, inside > 0].reshape(-1, tap.shape[-1]).astype(np.float64)
         found.append(Moments(len(unit), unit.sum(axis=0), unit.T @ unit))
     return tuple(found)
 
@@ -67,13 +103,16 @@ def without(total: ShotMoments, shot: ShotMoments) -> ShotMoments:
     return tuple(a - b for a, b in zip(total, shot, strict=True))
 
 
-def fit_bank(moments: ShotMoments) -> Bank:
-    """The decoder's bank: per tap a whitening `whiten_i [D, K]` and the whitened mean `centre_i [K]`.
+def fit_bank(moments: ShotMoments, geometry: Geometry, counter: Counterexamples | None = None) -> Bank:
+    """The decoder's bank.
 
-    `|x W - c|^2` is the Mahalanobis distance of a unit-length token, divided by D so that taps are comparable.
+    Per tap a whitening `whiten_i [D, K]` and the whitened mean `centre_i [K]`: `|x W - c|^2` is the Mahalanobis distance of
+    a unit-length token, divided by D so that taps are comparable; and `inside_i [N]`. For the score, `rank_weights [N]` and
+    `median_weights [N]` over the sorted map of the finest tap. `counter [M, D]` and `counter_limit [1]` are the
+    counter-examples, one zero row when there are none.
     """
     bank: dict[str, NDArray[np.float32]] = {}
-    for index, tap in enumerate(moments):
+    for index, (tap, inside) in enumerate(zip(moments, geometry.inside, strict=True)):
         mean = tap.sums / tap.count
         covariance = tap.products / tap.count - np.outer(mean, mean)
         values, vectors = np.linalg.eigh(covariance)
@@ -82,4 +121,23 @@ def fit_bank(moments: ShotMoments) -> Bank:
         whiten = vectors / np.maximum(scale, NORM_LEAST)
         bank[f"whiten_{index}"] = np.ascontiguousarray(whiten, dtype=np.float32)
         bank[f"centre_{index}"] = (mean @ whiten).astype(np.float32)
+        bank[f"inside_{index}"] = inside
+    bank["rank_weights"], bank["median_weights"] = pooling_weights(geometry.inside[0])
+    dims = len(moments[0].sums)
+    bank["counter"] = np.zeros((1, dims), np.float32) if counter is None else counter.tokens
+    bank["counter_limit"] = np.array([NO_COUNTER_LIMIT if counter is None else counter.limit], np.float32)
     return bank
+
+
+def pooling_weights(inside: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights over a map sorted from its highest value, `float32 [N]` each: for the image score, and for the median.
+
+    Places outside count as the lowest, so only the first `sum(inside)` ranks carry weight.
+    """
+    count = int(inside.sum())
+    top = max(1, round(TOP_SHARE * count))
+    median = np.zeros(len(inside), np.float32)
+    median[count // 2] = 1.0
+    rank = -MEDIAN_WEIGHT * median
+    rank[:top] += 1.0 / top
+    return rank.astype(np.float32), median

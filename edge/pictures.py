@@ -12,6 +12,7 @@ from edge.types import Picture
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 SMALLEST_SIDE_PX = 32
+WHITE_16_BIT = 65_535
 _TAIL_BYTES = 4096
 _END_MARKERS = {".png": b"IEND", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
 _SIGNATURES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
@@ -67,6 +68,8 @@ def decode_picture(data: bytes, name: str, bit_depth: int | None = None) -> Pict
     """Decode the bytes of one picture file; `name` is only for messages. See `read_picture`."""
     if not _whole(data):
         raise PictureError(f"{name} is cut short", "Copy the file again from its source.")
+    if _animated(data):
+        raise PictureError(f"{name} is animated", "Save each picture as a file of its own.")
     try:
         count, raw = _decode(data)
     except cv2.error as error:
@@ -91,6 +94,12 @@ def _whole(data: bytes) -> bool:
     return True
 
 
+def _animated(data: bytes) -> bool:
+    """True for an animated PNG or WebP, of which OpenCV would silently take the first picture."""
+    png = data.startswith(b"\x89PNG") and b"acTL" in data[:_TAIL_BYTES]
+    return png or (data[8:12] == b"WEBP" and b"ANIM" in data[:_TAIL_BYTES])
+
+
 def _decode(data: bytes) -> tuple[int, np.ndarray | None]:
     buffer = np.frombuffer(data, dtype=np.uint8)
     if buffer.size == 0:
@@ -112,6 +121,10 @@ def _to_8_bit(raw: np.ndarray, name: str, bit_depth: int | None) -> Picture:
             f"{name} has 16-bit pixels and the file does not say which value is white",
             "Give the camera's bit depth (--bit-depth 10, 12, 14 or 16; bit_depth in a station file), or save it with 8 bits.",
         )
+    if raw.ndim == 3 and raw.shape[2] == 4:
+        if int(raw[..., 3].min()) < WHITE_16_BIT:
+            raise PictureError(f"{name} has transparent pixels", "Flatten it: no camera delivers transparency.")
+        raw = raw[..., :3]
     if int(raw.max()) >= 1 << bit_depth:
         raise PictureError(
             f"{name} holds values beyond {bit_depth} bits", "Give the bit depth that the camera really has."

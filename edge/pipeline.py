@@ -16,37 +16,23 @@ import threading
 import time
 from collections import deque
 
-import numpy as np
-
 from edge.bus.compose import Composer, Judged
 from edge.bus.messages import State
 from edge.bus.publisher import Publisher
 from edge.bus.topics import HEARTBEAT, MASK, VERDICT
 from edge.cameras.base import Camera, StreamEnded
-from edge.condition import why_unfit
 from edge.engines.base import Engine
 from edge.errors import EngineError, PictureError
+from edge.judge import judge_picture
 from edge.ledger import Ledger
-from edge.preprocess import preprocess
 from edge.recipe import Recipe
-from edge.types import Frame, FrameStatus, Match, Picture, Reason, Verdict
-from edge.verdict import decide, undecided
+from edge.types import Frame, FrameStatus, Reason, Verdict
+from edge.verdict import undecided
 
 TICK_S = 0.05
 OUTBOX_VERDICTS = 1024
 WAITING_MASKS = 16
 FOREVER_NS = 1 << 63
-
-
-def match_picture(picture: Picture, engine: Engine, recipe: Recipe) -> Match:
-    """Compare one `uint8 [H, W, 3]` RGB picture with a recipe's bank.
-
-    Raises:
-        PictureError: not a picture the encoder can take.
-        EngineError: the executor failed.
-    """
-    image = preprocess(picture, engine.package.info.encoder.input_size)
-    return engine.match(engine.encode(image[np.newaxis]), recipe.bank)[0]
 
 
 def judge_frame(frame: Frame, engine: Engine, recipe: Recipe) -> Verdict:
@@ -55,15 +41,11 @@ def judge_frame(frame: Frame, engine: Engine, recipe: Recipe) -> Verdict:
     if frame.pixels is None or frame.status is not FrameStatus.COMPLETE:
         return undecided(Reason.FRAME_INCOMPLETE, frame.fault or "the frame did not arrive whole", threshold.value)
     try:
-        unfit = why_unfit(frame.pixels, recipe.info.limits)
-        if unfit:
-            return undecided(Reason.UNFIT_IMAGE, unfit, threshold.value)
-        match = match_picture(frame.pixels, engine, recipe)
+        return judge_picture(frame.pixels, engine, recipe)[0]
     except PictureError as error:
         return undecided(Reason.UNFIT_IMAGE, str(error), threshold.value)
     except EngineError as error:
         return undecided(Reason.ENGINE_FAULT, str(error), threshold.value)
-    return decide(match, threshold, (frame.pixels.shape[0], frame.pixels.shape[1]))
 
 
 class Pipeline:
@@ -96,6 +78,8 @@ class Pipeline:
         self._heartbeat_ns = heartbeat_ns
         self._heartbeat_due = 0
         self._stall_ns = deadline_ns + heartbeat_ns
+        # A trigger may open while the publisher waits: it must wake well within the shortest deadline.
+        self._tick_s = min(TICK_S, deadline_ns / 1e9 / 10)
         self._progress_ns = dict.fromkeys(("grab", "judge"), time.monotonic_ns())
 
     def stop(self) -> None:
@@ -160,6 +144,7 @@ class Pipeline:
 
     def publish_stage(self) -> None:
         """Second hand-off to the bus; deadlines and heartbeats. Ends when every trigger has its verdict."""
+        self._progress_ns = dict.fromkeys(self._progress_ns, time.monotonic_ns())
         while not (self._grab_ended.is_set() and self.ledger.counts().in_flight == 0):
             self._close_expired()
             try:
@@ -184,7 +169,7 @@ class Pipeline:
             return 0.0
         now = time.monotonic_ns()
         due = min(self._heartbeat_due, self.ledger.next_deadline_ns() or self._heartbeat_due)
-        return min(TICK_S, max(0.0, (due - now) / 1e9))
+        return min(self._tick_s, max(0.0, (due - now) / 1e9))
 
     def _close_expired(self) -> None:
         for trigger in self.ledger.expired(time.monotonic_ns()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import msgspec
 import numpy as np
 import safetensors
@@ -13,12 +14,18 @@ import safetensors.numpy
 from edge.condition import Limits
 from edge.engines.package import PackageInfo, check_bank
 from edge.errors import RecipeError
+from edge.pose import PoseSpec
+from edge.preprocess import View
 from edge.sealed import digest, read_checked, unseal
 from edge.types import Bank
+from edge.view import WHOLE, Box
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RECIPE_FILE = "recipe.json"
 BANK_FILE = "bank.safetensors"
+REFERENCE_FILE = "reference.png"
+NORMALS_FILE = "normals.safetensors"
+"""Tokens of the shots (float16), kept for previews of later changes; the runtime never reads it."""
 _MEND = "Restore the recipe from a backup or calibrate the product again."
 
 
@@ -33,11 +40,22 @@ class ShotEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     score: float | None
 
 
+class Counterexample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A defect that was missed and is recognised since: its picture's name and hash, and how many tokens were taken."""
+
+    file: str
+    sha256: str
+    tokens: int
+
+
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The largest score that passes, and how it was found.
 
     A picture whose unlikeness is above `unlikeness_most` is not judged: it does not show this product as the shots do.
-    `false_reject_bound` is what is promised of normal parts, on average over calibrations; None promises nothing.
+    `false_reject_mean` is promised of normal parts on average over calibrations, `false_reject_bound` of this one with
+    `confidence`; None promises nothing. `tail_estimate` extrapolates beyond what was seen and promises nothing.
+    `scores` are the shots' leave-one-out scores, `frame_scores` those of production parts, of which `frames_rejected`
+    lie above the threshold or were unfit.
     """
 
     value: float
@@ -45,12 +63,21 @@ class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unlikeness_most: float
     method: str
     scores: tuple[float, ...]
+    frame_scores: tuple[float, ...]
+    frames_rejected: int
+    false_reject_mean: float | None
     false_reject_bound: float | None
+    confidence: float
+    tail_estimate: float | None
     claim: str
 
 
 class RecipeInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of `recipe.json`. `bit_depth` is that of the shots' files, None for 8 bits."""
+    """The content of `recipe.json`.
+
+    `change` says in words what made this revision out of `parent_revision`. `roi` is the box that is cut out; which of its
+    tokens count is in the bank. `bit_depth` is that of the shots' files, None for 8 bits.
+    """
 
     schema_version: int
     product: str
@@ -58,8 +85,14 @@ class RecipeInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     package_name: str
     package_hash: str
     bank_sha256: str
+    parent_revision: int | None
+    change: str
     threshold: Threshold
     limits: Limits
+    roi: Box | None
+    pose: PoseSpec | None
+    counterexamples: tuple[Counterexample, ...]
+    normals_sha256: str
     bit_depth: int | None
     shots: tuple[ShotEntry, ...]
     files: dict[str, str]
@@ -74,6 +107,7 @@ class Recipe:
     folder: Path
     info: RecipeInfo
     bank: Bank
+    view: View
     recipe_hash: str
 
 
@@ -91,6 +125,7 @@ def find_recipe(path: Path) -> Path:
     Raises:
         RecipeError: there is no recipe.
     """
+    path = path.resolve()
     if (path / RECIPE_FILE).is_file():
         return path
     found = revisions(path)
@@ -124,4 +159,17 @@ def load_recipe(path: Path, package: PackageInfo) -> Recipe:
     threshold = info.threshold
     if not np.isfinite([threshold.value, threshold.pixel_value, threshold.unlikeness_most]).all():
         raise RecipeError(f"{folder} has no finite threshold", _MEND)
-    return Recipe(folder, info, bank, digest(info))
+    return Recipe(folder, info, bank, _load_view(folder, info), digest(info))
+
+
+def _load_view(folder: Path, info: RecipeInfo) -> View:
+    box = info.roi or WHOLE
+    if not (0.0 <= box.left < box.right <= 1.0 and 0.0 <= box.top < box.bottom <= 1.0):
+        raise RecipeError(f"{folder} has a region of interest outside the picture", _MEND)
+    if info.pose is None:
+        return View(box)
+    data = read_checked(folder / REFERENCE_FILE, info.pose.sha256, RecipeError, _MEND)
+    reference = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if reference is None:
+        raise RecipeError(f"{folder / REFERENCE_FILE} is not a picture", _MEND)
+    return View(box, np.asarray(reference, dtype=np.uint8))

@@ -90,8 +90,10 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file beside its place and rename it there.
 
     Raises:
-        OutputError: the folder cannot be made or written.
+        OutputError: the folder cannot be made or written, or something that is no file is there.
     """
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} cannot be written (it is no regular file)", "Name a file.")
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

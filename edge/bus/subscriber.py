@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from edge.bus.messages import HeartbeatMessage, MaskMessage, VerdictMessage
+from edge.bus.messages import SCHEMA_VERSION, HeartbeatMessage, MaskMessage, VerdictMessage
 from edge.bus.topics import TOPICS, Topic
 from edge.errors import BusError
 
@@ -60,6 +60,7 @@ class Subscriber:
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER_MARK)
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.IPV6, 1)
         self._decoders: dict[bytes, tuple[Topic, msgspec.json.Decoder[Any]]] = {
             topic.name: (topic, msgspec.json.Decoder(topic.message)) for topic in TOPICS
         }
@@ -92,6 +93,9 @@ class Subscriber:
             message: Message = found[1].decode(parts[1])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BusError(f"a malformed message arrived ({error})", "Use the same version on both ends.") from error
+        if message.schema_version != SCHEMA_VERSION:
+            said = f"a message of schema version {message.schema_version} arrived, this software reads {SCHEMA_VERSION}"
+            raise BusError(said, "Use the same version on both ends.")
         return message, parts[2] if len(parts) > 2 else b""
 
     def close(self) -> None:

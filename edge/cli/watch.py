@@ -122,7 +122,9 @@ def _open(path: Path | None, stack: contextlib.ExitStack) -> IO[bytes] | None:
 
 def _keep(message: VerdictMessage, out: IO[bytes]) -> None:
     try:
-        out.write(msgspec.json.encode(message) + b"\n")
+        rest = memoryview(msgspec.json.encode(message) + b"\n")
+        while rest:
+            rest = rest[out.write(rest) :]
         out.flush()
     except BrokenPipeError:
         raise

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from edge.bank import METHOD, Geometry, whole_picture
 from edge.errors import PackageError, RecipeError
 from edge.preprocess import PREPROCESS_VERSION
 from edge.sealed import digest, read_checked, unseal
@@ -109,6 +110,11 @@ class Package:
     decoder: bytes
 
 
+def whole_geometry(encoder: EncoderSpec) -> Geometry:
+    """The geometry of an encoder's tokens without a region of interest."""
+    return whole_picture([tap.grid for tap in encoder.taps])
+
+
 def identity(info: PackageInfo) -> str:
     """The package hash: over all that can change a score, and nothing else."""
     graphs = {name: info.files[name].sha256 for name in (info.encoder.file, info.decoder.file)}
@@ -130,6 +136,8 @@ def load_package(folder: Path) -> Package:
             f"{folder} was made for preprocessing {info.preprocess_version}, this software does {PREPROCESS_VERSION}",
             _MEND,
         )
+    if info.decoder.method != METHOD:
+        raise PackageError(f"{folder} matches by {info.decoder.method}, this software by {METHOD}", _MEND)
     if not {info.encoder.file, info.decoder.file} <= set(info.files) or info.package_hash != identity(info):
         raise PackageError(f"{folder} does not match its package hash", _MEND)
     contents = {
