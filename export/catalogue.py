@@ -60,15 +60,25 @@ class LoadedEncoder:
     source: WeightsSource
 
 
+def check_name(name: str) -> Entry:
+    """The row of an encoder.
+
+    Raises:
+        ExportError: no such encoder.
+    """
+    entry = next((e for e in ENTRIES if e.name == name), None)
+    if entry is None:
+        raise ExportError(f"there is no encoder {name!r}", f"Choose one of: {', '.join(e.name for e in ENTRIES)}.")
+    return entry
+
+
 def load_encoder(name: str) -> LoadedEncoder:
     """Build an encoder and load its published weights.
 
     Raises:
         ExportError: no such encoder, or its weights are missing, changed, or do not fit.
     """
-    entry = next((e for e in ENTRIES if e.name == name), None)
-    if entry is None:
-        raise ExportError(f"there is no encoder {name!r}", f"Choose one of: {', '.join(e.name for e in ENTRIES)}.")
+    entry = check_name(name)
     path, version = _weights(entry)
     found = sha256_of(path.read_bytes())
     if found != entry.sha256:

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from edge.errors import UsageError
 from edge.pictures import list_pictures
-from export.catalogue import ENTRIES
+from export.catalogue import ENTRIES, check_name
 from export.package_writer import check_target, export_package
+from export.parity import enough
 
 PARITY_PICTURES = 32
 
@@ -33,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export and say what came out."""
     out = Path(arguments.out).absolute()
-    check_target(out, arguments.force)
+    check_name(arguments.name)
     pictures = _pictures(arguments.pictures)
+    check_target(out, arguments.force)
     console = Console(stderr=True)
     with console.status("starting") as status:
         info = export_package(arguments.name, out, pictures, arguments.force, status.update)
@@ -56,7 +58,7 @@ def _pictures(folder: Path | None) -> list[Path]:
     if folder is not None:
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder", "Name a folder of real pictures.")
-        return list_pictures(folder)
+        return enough(list_pictures(folder))
     found = importlib.util.find_spec("elpv_dataset")
     if found is None or found.origin is None:
         return []

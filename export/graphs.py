@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import torch
 
-from edge.engines.package import DECODER_OUTPUTS, DecoderSpec, Tap
+from edge.engines.package import DECODER_OUTPUTS, BankTensor, DecoderSpec, Tap
 from export.catalogue import LoadedEncoder
 from export.decoder import MatchingDecoder
 
@@ -31,12 +31,18 @@ def decoder_graph(decoder: MatchingDecoder, taps: tuple[Tap, ...], spec: Decoder
     """Tokens and bank to `anomaly_map [B, H, W]`, `score [B]`, `unlikeness [B]`; free bank dimensions stay dynamic."""
     batch = torch.export.Dim("batch")
     tokens = tuple(torch.rand(EXAMPLE_BATCH, tap.grid[0] * tap.grid[1], tap.dim) for tap in taps)
-    sizes = [torch.export.Dim(f"bank_{i}") for i in range(len(taps))]
     bank = tuple(torch.rand(*(size or EXAMPLE_BANK for size in tensor.shape)) for tensor in spec.bank)
-    bank_shapes = tuple({t.shape.index(0): sizes[i // 2]} for i, t in enumerate(spec.bank))
+    bank_shapes = tuple(_free_dimensions(tensor) for tensor in spec.bank)
     names = [tap.name for tap in taps] + [tensor.name for tensor in spec.bank]
     shapes = (tuple({0: batch} for _ in taps), bank_shapes)
     return _export(decoder, (tokens, bank), names, list(DECODER_OUTPUTS), shapes)
+
+
+def _free_dimensions(tensor: BankTensor) -> dict[int, object]:
+    """The dynamic dimension of a bank tensor; tensors of one tap share theirs by the index in their names."""
+    if 0 not in tensor.shape:
+        return {}
+    return {tensor.shape.index(0): torch.export.Dim(f"size_{tensor.name.rpartition('_')[2]}")}
 
 
 def _export(

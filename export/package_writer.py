@@ -116,9 +116,11 @@ def _write(out: Path, info: PackageInfo, graphs: dict[str, bytes]) -> None:
             (beside / name).write_bytes(data)
         (beside / PACKAGE_FILE).write_bytes(seal(info))
         beside.chmod(0o755)
+        aside = beside.with_name(f"{beside.name}.old")
         if out.is_dir():
-            shutil.rmtree(out)
+            out.rename(aside)
         beside.rename(out)
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise OutputError(
             f"{out} cannot be written ({error.strerror})", "Choose a folder that can be written."

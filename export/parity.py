@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from edge.bank import combine, fit_bank, moments_of, without
 from edge.engines.base import Engine
-from edge.engines.package import Parity
+from edge.engines.package import Parity, whole_geometry
 from edge.errors import ExportError
 from edge.pictures import read_picture
-from edge.preprocess import preprocess
-from edge.types import Bank, Match, Tokens
+from edge.preprocess import View, preprocess
+from edge.types import Bank, Match, Picture, Tokens
 from export.catalogue import LoadedEncoder
 from export.decoder import MatchingDecoder
 
 SHOTS = 4
 """The first pictures make the bank and the threshold; all are then judged."""
 LEAST_PICTURES = 8
+TINT = np.array([1.0, 0.8, 0.6])
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,20 @@ def measure(reference: Reference, engine: Engine, paths: Sequence[Path], tick: C
         ExportError: too few pictures to compare; a comparison of nothing is no comparison.
         PictureError: one of them is no picture.
     """
-    if len(paths) < LEAST_PICTURES:
-        raise ExportError(f"{len(paths)} pictures are too few for a parity figure", f"Give at least {LEAST_PICTURES}.")
+    enough(paths)
     ours: list[Tokens] = []
     theirs: list[Tokens] = []
-    for path in paths:
-        image = preprocess(read_picture(path), engine.package.info.encoder.input_size)[np.newaxis]
+    for number, path in enumerate(paths):
+        prepared = preprocess(_tinted(read_picture(path), number), engine.package.info.encoder.input_size, View())
+        image = prepared.image[np.newaxis]
         theirs.append(reference.encode(image))
         ours.append(engine.encode(image))
         tick()
-    shots = [moments_of(tokens) for tokens in theirs[:SHOTS]]
+    geometry = whole_geometry(engine.package.info.encoder)
+    shots = [moments_of(tokens, geometry) for tokens in theirs[:SHOTS]]
     total = combine(shots)
-    bank = fit_bank(total)
-    held_out = [reference.match(theirs[i], fit_bank(without(total, shots[i])))[0].score for i in range(SHOTS)]
+    bank = fit_bank(total, geometry)
+    held_out = [reference.match(theirs[i], fit_bank(without(total, shots[i]), geometry))[0].score for i in range(SHOTS)]
     threshold = float(max(held_out))
     expected = np.array([reference.match(tokens, bank)[0].score for tokens in theirs])
     found = np.array([engine.match(tokens, bank)[0].score for tokens in ours])
@@ -79,6 +81,24 @@ def measure(reference: Reference, engine: Engine, paths: Sequence[Path], tick: C
         score_difference_worst=float(np.abs(expected - found).max() / spread),
         verdict_flips=int(((expected <= threshold) != (found <= threshold)).sum()),
     )
+
+
+def enough(paths: Sequence[Path]) -> list[Path]:
+    """The pictures, if a comparison of them says anything.
+
+    Raises:
+        ExportError: too few.
+        PictureError: the first of them is no picture.
+    """
+    if len(paths) < LEAST_PICTURES:
+        raise ExportError(f"{len(paths)} pictures are too few for a parity figure", f"Give at least {LEAST_PICTURES}.")
+    read_picture(paths[0])
+    return list(paths)
+
+
+def _tinted(picture: Picture, number: int) -> Picture:
+    """Every second picture with unequal channels: on grey ones alone, swapped channels would not show."""
+    return picture if number % 2 == 0 else (picture * TINT).astype(np.uint8)
 
 
 def _worst_cosine(ours: Tokens, theirs: Tokens) -> float:
