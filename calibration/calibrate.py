@@ -9,14 +9,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.pose import learn_pose
+from calibration.roi import Roi, geometry_of
 from calibration.shots import Shot
 from calibration.threshold import from_leave_one_out, from_one_shot
-from edge.bank import combine, fit_bank, moments_of, without
-from edge.condition import Limits, learn_limits
+from edge.bank import Counterexamples, Geometry, ShotMoments, combine, fit_bank, moments_of, without
+from edge.condition import Features, Limits, learn_limits, measure
 from edge.engines.base import Engine
-from edge.preprocess import preprocess
+from edge.engines.package import whole_geometry
+from edge.pose import PoseSpec
+from edge.preprocess import Prepared, View, preprocess
 from edge.recipe import Threshold
 from edge.types import Bank, Match, Picture, Tokens
+from edge.view import WHOLE
 
 SHIFT_SHARE = 0.02
 BRIGHTNESS = 0.05
@@ -26,66 +31,96 @@ Step = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """The shots as the encoder sees them."""
+
+    view: View
+    geometry: Geometry
+    pose: PoseSpec | None
+    prepared: tuple[Prepared, ...]
+    tokens: tuple[Tokens, ...]
+    features: tuple[Features, ...]
+    moments: tuple[ShotMoments, ...]
+
+
+@dataclass(frozen=True)
 class Calibration:
     """All that a recipe needs. `matches` are the shots against the others; with one shot, that shot against itself."""
 
+    encoded: Encoded
     bank: Bank
     threshold: Threshold
     limits: Limits
     matches: tuple[Match, ...]
 
 
-def calibrate(shots: tuple[Shot, ...], engine: Engine, step: Step) -> Calibration:
-    """Build the bank and find the threshold; no shot is ever scored against a bank that holds it.
+def encode_shots(shots: Sequence[Shot], engine: Engine, roi: Roi | None, align: bool, step: Step) -> Encoded:
+    """Prepare and encode every shot.
 
-    Args:
-        shots: at least one.
-        engine: of the package that the recipe will run with.
-        step: progress.
+    Raises:
+        EngineError: the executor failed.
+        ShotsError: the region of interest is too thin, or the shots cannot be aligned.
+    """
+    box = WHOLE if roi is None else roi.box
+    reference, pose = learn_pose([s.picture for s in shots], step) if align else (None, None)
+    view = View(box, reference)
+    spec = engine.package.info.encoder
+    geometry = whole_geometry(spec) if roi is None else geometry_of(roi, spec)
+    prepared: list[Prepared] = []
+    tokens: list[Tokens] = []
+    for index, shot in enumerate(shots):
+        prepared.append(preprocess(shot.picture, spec.input_size, view))
+        tokens.append(engine.encode(prepared[-1].image[np.newaxis]))
+        step("encoding shots", index + 1, len(shots))
+    features = tuple(measure(p.image) for p in prepared)
+    moments = tuple(moments_of(t, geometry) for t in tokens)
+    return Encoded(view, geometry, pose, tuple(prepared), tuple(tokens), features, moments)
+
+
+def calibrate(encoded: Encoded, engine: Engine, step: Step) -> Calibration:
+    """Build the bank and find the threshold; no shot is ever scored against a bank that holds it.
 
     Raises:
         EngineError: the executor failed.
     """
-    tokens: list[Tokens] = []
-    for index, shot in enumerate(shots):
-        tokens.append(encode(shot.picture, engine))
-        step("encoding shots", index + 1, len(shots))
-    limits = learn_limits([s.picture for s in shots])
-    if len(shots) == 1:
-        bank = fit_bank(moments_of(tokens[0]))
-        copies = [match(encode(copy, engine), bank, engine) for copy in perturbed(shots[0].picture)]
-        threshold = from_one_shot(copies)
-        return Calibration(bank, threshold, limits, (match(tokens[0], bank, engine),))
-    bank, held_out = leave_one_out(tokens, engine, step)
-    threshold = from_leave_one_out(held_out)
-    return Calibration(bank, threshold, limits, held_out)
+    limits = limits_from(encoded, range(len(encoded.tokens)))
+    if len(encoded.tokens) == 1:
+        bank = fit_bank(encoded.moments[0], encoded.geometry)
+        copies = [engine.match(engine.encode(c[np.newaxis]), bank)[0] for c in perturbed(encoded.prepared[0].image)]
+        return Calibration(encoded, bank, from_one_shot(copies), limits, engine.match(encoded.tokens[0], bank))
+    bank, held_out = leave_one_out(encoded.tokens, encoded.geometry, engine, step)
+    return Calibration(encoded, bank, from_leave_one_out(held_out), limits, held_out)
 
 
-def leave_one_out(tokens: Sequence[Tokens], engine: Engine, step: Step) -> tuple[Bank, tuple[Match, ...]]:
+def limits_from(encoded: Encoded, chosen: Sequence[int]) -> Limits:
+    """Fitness limits from some of the shots, by their places."""
+    return learn_limits([encoded.prepared[i].placement.size for i in chosen], [encoded.features[i] for i in chosen])
+
+
+def leave_one_out(
+    tokens: Sequence[Tokens],
+    geometry: Geometry,
+    engine: Engine,
+    step: Step,
+    counter: Counterexamples | None = None,
+) -> tuple[Bank, tuple[Match, ...]]:
     """The bank of all shots, and each shot matched against a bank of the others.
 
     Args:
         tokens: of two or more shots.
+        geometry: which of them count.
         engine: that made them.
         step: progress.
+        counter: counter-examples that every bank holds.
     """
-    moments = [moments_of(t) for t in tokens]
+    moments = [moments_of(t, geometry) for t in tokens]
     total = combine(moments)
     held_out: list[Match] = []
     for index, shot_tokens in enumerate(tokens):
-        held_out.append(match(shot_tokens, fit_bank(without(total, moments[index])), engine))
+        bank = fit_bank(without(total, moments[index]), geometry, counter)
+        held_out.append(engine.match(shot_tokens, bank)[0])
         step("scoring each shot against the others", index + 1, len(tokens))
-    return fit_bank(total), tuple(held_out)
-
-
-def encode(picture: Picture, engine: Engine) -> Tokens:
-    """Tokens of one `uint8 [H, W, 3]` RGB picture."""
-    return engine.encode(preprocess(picture, engine.package.info.encoder.input_size)[np.newaxis])
-
-
-def match(tokens: Tokens, bank: Bank, engine: Engine) -> Match:
-    """Match the tokens of one picture."""
-    return engine.match(tokens, bank)[0]
+    return fit_bank(total, geometry, counter), tuple(held_out)
 
 
 def perturbed(picture: Picture) -> list[Picture]:

@@ -9,24 +9,31 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import safetensors.numpy
+import msgspec
 
-from calibration.calibrate import Calibration
-from calibration.heatmap import jpeg, thumbnail
-from calibration.report import render
-from calibration.shots import ShotSet
 from edge import SOFTWARE_VERSION
-from edge.engines.package import PackageInfo
 from edge.errors import OutputError, UsageError
-from edge.recipe import BANK_FILE, RECIPE_FILE, SCHEMA_VERSION, RecipeInfo, ShotEntry, revisions
-from edge.sealed import seal, sha256_of
+from edge.recipe import RECIPE_FILE, RecipeInfo, revisions
+from edge.sealed import seal
 
-THUMBNAIL_SIDE = 256
 PRODUCT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-LOCK_FILE = ".lock"
+REPORT_FILE, REPORT_DATA_FILE = "report.html", "report.json"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A revision about to be written: the recipe (its number and date are filled in), its files, and its report.
+
+    `report` is called with the finished recipe and returns the page and the data of it.
+    """
+
+    info: RecipeInfo
+    files: dict[str, bytes] = field(default_factory=dict)
+    report: Callable[[RecipeInfo], tuple[str, bytes]] | None = None
 
 
 def check_product(product: str) -> None:
@@ -39,50 +46,62 @@ def check_product(product: str) -> None:
         raise UsageError(f"{product!r} is no product name", "Use letters, digits, '.', '_' and '-', at most 64.")
 
 
-def write_revision(
-    recipes: Path, product: str, package: PackageInfo, shots: ShotSet, calibration: Calibration, bit_depth: int | None
-) -> tuple[Path, RecipeInfo]:
-    """Write the next revision of `product` below the folder `recipes`.
+def write_revision(recipes: Path, draft: Draft) -> tuple[Path, RecipeInfo]:
+    """Write the next revision of the draft's product below the folder `recipes`.
 
     Raises:
         OutputError: the folder cannot be written; nothing is left behind.
     """
-    folder = recipes / product
+    folder = recipes / draft.info.product
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder), _beside(folder) as draft:
-            revision = int(existing[-1].name) + 1 if (existing := revisions(folder)) else 1
-            info = _fill(draft, product, revision, package, shots, calibration, bit_depth)
-            final = folder / f"{revision:04d}"
-            draft.chmod(0o755)
-            draft.rename(final)
+        recipes.mkdir(parents=True, exist_ok=True)
+        with _locked(recipes), _product_folder(folder), _beside(folder) as beside:
+            number = int(existing[-1].name) + 1 if (existing := revisions(folder)) else 1
+            info = _fill(beside, draft, number)
+            final = folder / f"{number:04d}"
+            beside.chmod(0o755)
+            beside.rename(final)
             return final, info
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be written ({error.strerror})", "Choose a folder that can be written."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            if not revisions(folder):
-                (folder / LOCK_FILE).unlink(missing_ok=True)
-                folder.rmdir()
+
+
+def _fill(beside: Path, draft: Draft, number: int) -> RecipeInfo:
+    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    info = msgspec.structs.replace(draft.info, revision=number, created=created, software_version=SOFTWARE_VERSION)
+    for name, data in draft.files.items():
+        (beside / name).parent.mkdir(exist_ok=True)
+        (beside / name).write_bytes(data)
+    (beside / RECIPE_FILE).write_bytes(seal(info))
+    if draft.report is not None:
+        page, data = draft.report(info)
+        (beside / REPORT_FILE).write_text(page, encoding="utf-8")
+        (beside / REPORT_DATA_FILE).write_bytes(data)
+    return info
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two calibrations of one product take turns, so that each gets its own revision.
+def _locked(recipes: Path) -> Iterator[None]:
+    """Calibrations that write below one folder take turns, so that each gets its own revision."""
+    handle = os.open(recipes, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
-    One that failed may have removed the lock's file while this one waited for it: then it is taken again.
-    """
-    path = folder / LOCK_FILE
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                continue
-            yield
-            return
+
+@contextlib.contextmanager
+def _product_folder(folder: Path) -> Iterator[None]:
+    """The product's folder, removed again if nothing was written to it."""
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 @contextlib.contextmanager
@@ -90,50 +109,8 @@ def _beside(folder: Path) -> Iterator[Path]:
     """A draft folder, removed unless it was renamed; drafts of killed calibrations go with it."""
     for stale in folder.glob(".draft-*"):
         shutil.rmtree(stale, ignore_errors=True)
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
+    beside = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
     try:
-        yield draft
+        yield beside
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _fill(
-    draft: Path,
-    product: str,
-    revision: int,
-    package: PackageInfo,
-    shots: ShotSet,
-    calibration: Calibration,
-    bit_depth: int | None,
-) -> RecipeInfo:
-    bank = safetensors.numpy.save(dict(calibration.bank))
-    (draft / BANK_FILE).write_bytes(bank)
-    (draft / "thumbnails").mkdir()
-    entries: list[ShotEntry] = []
-    files: dict[str, str] = {}
-    alone = len(shots.shots) == 1
-    for number, (shot, match) in enumerate(zip(shots.shots, calibration.matches, strict=True), start=1):
-        name = f"{number:04d}.jpg"
-        data = jpeg(thumbnail(shot.picture, THUMBNAIL_SIDE))
-        (draft / "thumbnails" / name).write_bytes(data)
-        files[name] = sha256_of(data)
-        height, width = shot.picture.shape[:2]
-        entries.append(ShotEntry(shot.path.name, shot.sha256, width, height, name, None if alone else match.score))
-    info = RecipeInfo(
-        schema_version=SCHEMA_VERSION,
-        product=product,
-        revision=revision,
-        package_name=package.encoder.name,
-        package_hash=package.package_hash,
-        bank_sha256=sha256_of(bank),
-        threshold=calibration.threshold,
-        limits=calibration.limits,
-        bit_depth=bit_depth,
-        shots=tuple(entries),
-        files=files,
-        software_version=SOFTWARE_VERSION,
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    )
-    (draft / RECIPE_FILE).write_bytes(seal(info))
-    (draft / "report.html").write_text(render(info, shots, calibration), encoding="utf-8")
-    return info
+        shutil.rmtree(beside, ignore_errors=True)

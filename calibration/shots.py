@@ -46,15 +46,25 @@ def read_shots(folder: Path, bit_depth: int | None, mixed_sizes: bool) -> ShotSe
     duplicates: list[tuple[Path, Path]] = []
     for path in paths:
         picture = read_picture(path, bit_depth)
-        key = sha256_of(str(picture.shape).encode() + picture.tobytes())
+        key = pixel_hash(picture)
         if key in kept:
             duplicates.append((path, kept[key].path))
         else:
             kept[key] = Shot(path, picture, key)
     shots = tuple(kept.values())
+    if len(shots) == 1 and duplicates:
+        raise ShotsError(
+            f"all {len(paths)} shots are the same picture",
+            "Take shots of different parts; one part shows no variation.",
+        )
     if not mixed_sizes:
         _check_sizes(shots)
     return ShotSet(shots, tuple(duplicates))
+
+
+def pixel_hash(picture: Picture) -> str:
+    """Names a picture by its pixels, so that a renamed or losslessly saved copy has the same name."""
+    return sha256_of(str(picture.shape).encode() + picture.tobytes())
 
 
 def _check_sizes(shots: tuple[Shot, ...]) -> None:

@@ -1,0 +1,1 @@
+"""The line engineer's subcommands, one file each."""
