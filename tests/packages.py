@@ -7,10 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edge.bank import METHOD
-from edge.engines.package import PACKAGE_FILE, load_package
+from edge.bank import METHOD, fit_bank, moments_of
+from edge.engines.package import PACKAGE_FILE, load_package, whole_geometry
 from edge.errors import PackageError
 from edge.sealed import sha256_of
 
@@ -29,11 +30,15 @@ def sources() -> list[Path]:
 
 
 def usable(folder: Path) -> bool:
-    """True if a whole package of the present method lies there."""
+    """True if a whole package of the present preprocessing, method and bank lies there."""
     try:
-        return load_package(folder).info.decoder.method == METHOD
+        info = load_package(folder).info
     except PackageError:
         return False
+    geometry = whole_geometry(info.encoder)
+    tokens = tuple(np.ones((1, len(inside), 2), np.float32) for inside in geometry.inside)
+    bank = fit_bank(moments_of(tokens, geometry), geometry)
+    return info.decoder.method == METHOD and [tensor.name for tensor in info.decoder.bank] == list(bank)
 
 
 def present_package() -> Path:

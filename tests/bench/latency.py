@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
-from calibration.calibrate import calibrate
+from calibration.calibrate import calibrate, encode_shots
 from calibration.shots import Shot
 from deploy.demo import elpv
 from edge.bus.compose import Composer
@@ -31,8 +31,8 @@ from edge.engines.package import load_package
 from edge.errors import LinegateError
 from edge.pictures import read_picture
 from edge.pipeline import Pipeline
-from edge.preprocess import preprocess
-from edge.recipe import Recipe, RecipeInfo
+from edge.preprocess import View, preprocess
+from edge.recipe import SCHEMA_VERSION, Recipe, RecipeInfo
 from edge.sealed import write_whole
 from edge.supervisor import warm_up
 from edge.types import Frame, FrameStatus, Picture, Trigger
@@ -86,7 +86,7 @@ def main() -> int:
     paths = [*data.test_normal[: PICTURES // 2], *data.test_anomalous[: PICTURES // 2]]
     pictures = [read_picture(path) for path in paths]
     recipe = make_recipe(engine, [Shot(p, read_picture(p), "") for p in data.draw(SHOTS, 0)])
-    images = [preprocess(p, package.info.encoder.input_size)[np.newaxis] for p in pictures]
+    images = [preprocess(p, package.info.encoder.input_size, View()).image[np.newaxis] for p in pictures]
     warm_up(engine, recipe)
     half = arguments.frames // 2
     first = time_each(lambda i: engine.encode(images[i % len(images)]), half)
@@ -109,23 +109,33 @@ def main() -> int:
 
 def make_recipe(engine: OnnxCpuEngine, shots: list[Shot]) -> Recipe:
     """A recipe in memory."""
-    made = calibrate(tuple(shots), engine, lambda _what, _done, _of: None)
+    made = calibrate(encode_shots(shots, engine, None, False, unseen), engine, unseen)
     info = RecipeInfo(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         product="bench",
         revision=1,
         package_name=engine.package.info.encoder.name,
         package_hash=engine.package.info.package_hash,
         bank_sha256="",
+        parent_revision=None,
+        change="",
         threshold=made.threshold,
         limits=made.limits,
+        roi=None,
+        pose=None,
+        counterexamples=(),
+        normals_sha256="",
         bit_depth=None,
         shots=(),
         files={},
         software_version="",
         created="",
     )
-    return Recipe(Path(), info, made.bank, "")
+    return Recipe(Path(), info, made.bank, made.encoded.view, "")
+
+
+def unseen(_what: str, _done: int, _of: int) -> None:
+    """A progress that nobody watches."""
 
 
 def time_each(call: Callable[[int], object], count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,9 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.calibrate import calibrate
+from calibration.calibrate import Calibration, Step, calibrate, encode_shots
+from calibration.drafting import draft_product
+from calibration.product import Options, prepare_product
 from calibration.recipe_writer import write_revision
-from calibration.shots import read_shots
+from calibration.shots import Shot, read_shots
 from edge.engines.base import Engine
 from edge.sealed import sha256_of
 
@@ -24,17 +27,22 @@ class Calibrate(Protocol):
     ) -> Path: ...
 
 
+def silent(_what: str, _done: int, _of: int) -> None:
+    """A progress that nobody watches."""
+
+
 def calibrate_here(
     folder: Path, engine: Engine, recipes: Path, product: str, bit_depth: int | None, mixed_sizes: bool
 ) -> Path:
-    """What `linegate calibrate` does, without the process and the progress bar."""
+    """What `linegate calibrate` does, without the process, the progress bar and the simulated defects."""
     shots = read_shots(folder, bit_depth, mixed_sizes)
-    found = calibrate(shots.shots, engine, silent)
-    return write_revision(recipes, product, engine.package.info, shots, found, bit_depth)[0]
+    found = prepare_product(shots, engine, Options(sensitivity=False), silent)
+    return write_revision(recipes, draft_product(product, found, engine.package.info, bit_depth))[0]
 
 
-def silent(_what: str, _done: int, _of: int) -> None:
-    """A progress that nobody watches."""
+def calibration_of(shots: Sequence[Shot], engine: Engine, step: Step = silent) -> Calibration:
+    """Bank, threshold and limits from whole pictures as they lie."""
+    return calibrate(encode_shots(shots, engine, None, False, step), engine, step)
 
 
 def texture(seed: int, height: int = 64, width: int = 64, channels: int = 3) -> NDArray[np.uint8]:

@@ -21,26 +21,52 @@ def test_it_says_threshold_claim_and_where_the_report_is(
     info = load_recipe(recipes / "part", package.info).info
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"part revision 1: threshold {info.threshold.value:.4g} from 3 shots")
-    assert lines[1] == info.threshold.claim
-    assert str(recipes / "part" / "0001" / "report.html") in lines[2]
+    assert any("sets the threshold" in line for line in lines[1:-2])
+    assert lines[-2] == info.threshold.claim
+    assert str(recipes / "part" / "0001" / "report.html") in lines[-1]
     assert "linegate: " not in done.stderr, "no warning without a reason"
 
 
 def test_one_shot_is_accepted_with_a_plain_warning(
     linegate: RunLinegate, shots: Path, recipes: Path, package_folder: Path, package: Package
 ) -> None:
-    first, second, third = sorted(shots.iterdir())
-    shutil.copyfile(first, second)
+    _, second, third = sorted(shots.iterdir())
+    second.unlink()
     third.unlink()
-    done = linegate("calibrate", "part", "--model", package_folder, "--shots", shots, "--recipes", recipes)
+    words = ("calibrate", "part", "--model", package_folder, "--shots", shots, "--recipes", recipes)
+    done = linegate(*words, "--no-sensitivity")
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stderr.splitlines() if line.startswith("linegate: ")]
-    assert len(warnings) == 2
-    assert warnings[0] == f"linegate: {second.name} is the same picture as {first.name} and is left out."
-    assert "one shot only" in warnings[1]
-    assert "promises nothing" in warnings[1]
+    assert len(warnings) == 1
+    assert "one shot only" in warnings[0]
+    assert "promises nothing" in warnings[0]
     assert "Nothing can be claimed" in done.stdout
     assert load_recipe(recipes / "part", package.info).info.threshold.false_reject_bound is None
+
+
+def test_a_copy_of_a_shot_is_left_out_and_named(
+    linegate: RunLinegate, shots: Path, recipes: Path, package_folder: Path, package: Package
+) -> None:
+    first, second, _ = sorted(shots.iterdir())
+    shutil.copyfile(first, second)
+    words = ("calibrate", "part", "--model", package_folder, "--shots", shots, "--recipes", recipes)
+    done = linegate(*words, "--no-sensitivity")
+    assert done.returncode == 0, done.stderr
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("linegate: ")]
+    assert warnings == [f"linegate: {second.name} is the same picture as {first.name} and is left out."]
+    assert len(load_recipe(recipes / "part", package.info).info.shots) == 2
+
+
+def test_shots_that_are_all_the_same_picture_are_refused(
+    linegate: RunLinegate, shots: Path, recipes: Path, package_folder: Path
+) -> None:
+    first, *others = sorted(shots.iterdir())
+    for other in others:
+        shutil.copyfile(first, other)
+    done = linegate("calibrate", "part", "--model", package_folder, "--shots", shots, "--recipes", recipes)
+    assert done.returncode == 2
+    assert "are the same picture" in done.stderr
+    assert not recipes.exists()
 
 
 @pytest.mark.parametrize(

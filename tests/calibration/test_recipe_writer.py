@@ -15,13 +15,14 @@ from typing import IO
 
 import pytest
 
-from calibration import recipe_writer
-from calibration.calibrate import Calibration, calibrate
-from calibration.shots import ShotSet, read_shots
+from calibration import drafting, recipe_writer
+from calibration.product import Options, prepare_product
+from calibration.recipe_writer import Draft, write_revision
+from calibration.shots import read_shots
 from edge.engines.base import Engine
 from edge.engines.package import Package
 from edge.errors import OutputError
-from edge.recipe import find_recipe, load_recipe
+from edge.recipe import RecipeInfo, find_recipe, load_recipe, revisions
 from tests.calibration.making import Calibrate, contents, silent
 from tests.conftest import PATIENCE_S, StartLinegate, environment
 
@@ -39,13 +40,9 @@ sys.exit(linegate.main(sys.argv[1:]))
 
 
 @pytest.fixture
-def shot_set(shots: Path) -> ShotSet:
-    return read_shots(shots, None, False)
-
-
-@pytest.fixture
-def calibration(shot_set: ShotSet, engine: Engine) -> Calibration:
-    return calibrate(shot_set.shots, engine, silent)
+def draft(shots: Path, engine: Engine) -> Draft:
+    product = prepare_product(read_shots(shots, None, False), engine, Options(sensitivity=False), silent)
+    return drafting.draft_product("part", product, engine.package.info, None)
 
 
 def test_revisions_count_up_and_earlier_ones_stay_as_they_are(
@@ -82,7 +79,8 @@ def test_products_are_counted_each_for_itself(write_recipe: Calibrate, shots: Pa
 def test_a_revision_holds_what_it_should_and_no_more(write_recipe: Calibrate, shots: Path, recipes: Path) -> None:
     folder = write_recipe(shots)
     thumbnails = [f"thumbnails/{i:04d}.jpg" for i in (1, 2, 3)]
-    assert sorted(contents(folder)) == ["bank.safetensors", "recipe.json", "report.html", "thumbnails", *thumbnails]
+    files = ["bank.safetensors", "normals.safetensors", "recipe.json", "report.html", "report.json"]
+    assert sorted(contents(folder)) == [*files, "thumbnails", *thumbnails]
     assert folder.stat().st_mode & 0o777 == 0o755
     visible = [name for name in contents(recipes) if not Path(name).name.startswith(".")]
     assert {name for name in visible if name.count("/") < 2} == {"part", "part/0001"}
@@ -111,7 +109,7 @@ def test_a_full_disk_leaves_nothing(
     def full(*_arguments: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(recipe_writer, "render", full)
+    monkeypatch.setattr(drafting, "report_of_product", full)
     with pytest.raises(OutputError, match="No space left on device"):
         write_recipe(shots)
     assert contents(recipes) == before
@@ -123,7 +121,7 @@ def test_a_fault_of_ours_leaves_nothing(
     def break_down(*_arguments: object) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(recipe_writer, "render", break_down)
+    monkeypatch.setattr(drafting, "report_of_product", break_down)
     with pytest.raises(ZeroDivisionError):
         write_recipe(shots)
     assert contents(recipes) == {}
@@ -132,7 +130,7 @@ def test_a_fault_of_ours_leaves_nothing(
 def test_two_calibrations_of_a_product_at_once_give_two_revisions(
     start_linegate: StartLinegate, shots: Path, recipes: Path, package_folder: Path, package: Package
 ) -> None:
-    words = ("calibrate", "part", "--model", package_folder, "--shots", shots, "--recipes", recipes)
+    words = ("calibrate", "part", "--model", package_folder, "--shots", shots, "--recipes", recipes, "--no-sensitivity")
     both = [start_linegate(*words), start_linegate(*words)]
     said = [process.communicate(timeout=PATIENCE_S) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -145,23 +143,21 @@ def test_two_calibrations_of_a_product_at_once_give_two_revisions(
 @pytest.mark.parametrize("first_fails", [False, True])
 def test_a_calibration_that_waits_for_another_gets_its_revision_however_that_one_ends(
     first_fails: bool,
-    calibration: Calibration,
-    shot_set: ShotSet,
+    draft: Draft,
     recipes: Path,
-    package: Package,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = itertools.count(1)
     writing, go_on, second_waits = threading.Event(), threading.Event(), threading.Event()
     lock = fcntl.flock
 
-    def render(*_arguments: object) -> str:
+    def report(_info: RecipeInfo) -> tuple[str, bytes]:
         if next(calls) == 1:
             writing.set()
             assert go_on.wait(PATIENCE_S)
             if first_fails:
                 raise OSError(errno.ENOSPC, "No space left on device")
-        return "a report"
+        return "a report", b"the same as data"
 
     def flock(file: IO[str] | int, operation: int) -> None:
         second_is_here = writing.is_set()
@@ -172,13 +168,12 @@ def test_a_calibration_that_waits_for_another_gets_its_revision_however_that_one
             # Let the first one end first, unless it needs the lock to do so.
             first.join(1.0)
 
-    monkeypatch.setattr(recipe_writer, "render", render)
     monkeypatch.setattr(fcntl, "flock", flock)
     ended: dict[str, str] = {}
 
     def write(name: str) -> None:
         try:
-            made = recipe_writer.write_revision(recipes, "part", package.info, shot_set, calibration, None)
+            made = write_revision(recipes, Draft(draft.info, draft.files, report))
             ended[name] = made[0].name
         except OutputError as error:
             ended[name] = error.what
@@ -198,12 +193,64 @@ def test_a_calibration_that_waits_for_another_gets_its_revision_however_that_one
         assert (ended["first"], ended["second"]) == ("0001", "0002")
 
 
+def test_the_end_of_a_failed_calibration_does_not_disturb_those_after_it(
+    draft: Draft,
+    recipes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first fails and tidies up late, the second is writing by then, and the third comes."""
+    second_writes, go_on = threading.Event(), threading.Event()
+    first_failed = threading.Event()
+
+    def report(_info: RecipeInfo) -> tuple[str, bytes]:
+        name = threading.current_thread().name
+        if name == "first":
+            first_failed.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if name == "second":
+            second_writes.set()
+            assert go_on.wait(PATIENCE_S)
+        return "a report", b"the same as data"
+
+    def look(folder: Path) -> list[Path]:
+        if threading.current_thread().name == "first" and first_failed.is_set():
+            # Unless it still holds the lock, the second one is at work before the first has tidied up.
+            second_writes.wait(1.0)
+        return revisions(folder)
+
+    monkeypatch.setattr(recipe_writer, "revisions", look)
+    ended: dict[str, str] = {}
+
+    def write() -> None:
+        try:
+            made = recipe_writer.write_revision(recipes, Draft(draft.info, draft.files, report))
+            ended[threading.current_thread().name] = made[0].name
+        except OutputError as error:
+            ended[threading.current_thread().name] = error.what
+
+    first, second, third = (threading.Thread(target=write, name=n, daemon=True) for n in ("first", "second", "third"))
+    first.start()
+    assert first_failed.wait(PATIENCE_S)
+    second.start()
+    assert second_writes.wait(PATIENCE_S)
+    first.join(PATIENCE_S)
+    third.start()
+    # It must wait for the second one: nothing that it does meanwhile may touch the other's draft.
+    third.join(0.5)
+    go_on.set()
+    for thread in (second, third):
+        thread.join(PATIENCE_S)
+    assert "No space left" in ended["first"]
+    assert (ended["second"], ended["third"]) == ("0001", "0002")
+    assert [path.name for path in (recipes / "part").glob(".draft-*")] == []
+
+
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        pytest.param("calibration.calibrate", "encode", id="encoding"),
-        pytest.param("calibration.calibrate", "match", id="scoring"),
-        pytest.param("calibration.recipe_writer", "render", id="writing"),
+        pytest.param("calibration.calibrate", "preprocess", id="encoding"),
+        pytest.param("calibration.calibrate", "fit_bank", id="scoring"),
+        pytest.param("calibration.drafting", "report_of_product", id="writing"),
     ],
 )
 @pytest.mark.parametrize("earlier", [False, True])
@@ -220,7 +267,7 @@ def test_control_c_ends_with_one_line_and_leaves_nothing(
         write_recipe(shots)
     before = contents(recipes)
     script = BLOCKED_CALIBRATION.format(module=module, name=name, patience=PATIENCE_S)
-    words = ("calibrate", "part", "--model", package_folder, "--shots", shots, "--recipes", recipes)
+    words = ("calibrate", "part", "--model", package_folder, "--shots", shots, "--recipes", recipes, "--no-sensitivity")
     process = subprocess.Popen(
         [sys.executable, "-c", script, *(str(word) for word in words)],
         env=environment(),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.threshold import CONFIDENCE, from_leave_one_out, from_one_shot
+from calibration.statistics import CONFIDENCE
+from calibration.threshold import from_leave_one_out, from_one_shot
 from edge.types import Match
 
 SCORES = st.lists(st.floats(0.0, 1e3, width=32), min_size=2, max_size=40)
@@ -25,7 +26,10 @@ def test_the_threshold_is_the_largest_leave_one_out_score(scores: list[float]) -
     assert threshold.value == max(scores)
     assert all(score <= threshold.value for score in scores), "every shot passes"
     assert threshold.scores == tuple(scores)
-    assert threshold.false_reject_bound == pytest.approx(1 / (len(scores) + 1))
+    assert threshold.false_reject_mean == pytest.approx(1 / (len(scores) + 1))
+    assert threshold.false_reject_bound == pytest.approx(1 - (1 - CONFIDENCE) ** (1 / len(scores)))
+    assert threshold.confidence == CONFIDENCE
+    assert threshold.frame_scores == () and threshold.frames_rejected == 0, "no part of production was seen"
 
 
 def test_the_pixel_threshold_is_within_the_maps() -> None:
@@ -39,6 +43,8 @@ def test_one_shot_claims_nothing() -> None:
     threshold = from_one_shot(matches([0.5, 0.75, 0.25]))
     assert threshold.value == 0.75
     assert threshold.false_reject_bound is None
+    assert threshold.false_reject_mean is None
+    assert threshold.tail_estimate is None
     assert "Nothing can be claimed" in threshold.claim
     assert not re.search(r"\d%", threshold.claim)
 
@@ -59,10 +65,11 @@ def test_the_claimed_rates_hold_for_exchangeable_scores(count: int) -> None:
     thresholds = [from_leave_one_out(matches(scores.tolist())) for scores in sets[:200]]
     assert [t.value for t in thresholds] == [float(m) for m in sets[:200].max(axis=1)]
     rates = 1.0 - sets.max(axis=1)
-    bound = thresholds[0].false_reject_bound
-    assert bound is not None
-    assert rates.mean() <= bound + 4 * rates.std() / np.sqrt(draws)
-    worst = 1.0 - (1.0 - CONFIDENCE) ** (1.0 / count)
+    mean, worst = thresholds[0].false_reject_mean, thresholds[0].false_reject_bound
+    assert mean is not None
+    assert worst is not None
+    assert rates.mean() <= mean + 4 * rates.std() / np.sqrt(draws)
+    assert worst == pytest.approx(1.0 - (1.0 - CONFIDENCE) ** (1.0 / count))
     kept = float((rates <= worst).mean())
     assert kept >= CONFIDENCE - 4 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / draws)
 
@@ -72,10 +79,9 @@ def test_no_percentage_in_the_claim_is_rounded_in_its_own_favour(count: int) -> 
     """Of rates claimed as upper bounds, one that is rounded down promises more than is true (0% of 200 shots)."""
     scores = [1.0] * count
     claim = from_leave_one_out(matches(scores)).claim
-    mean, worst = (float(text) / 100 for text in re.findall(r"([\d.]+)%(?! confidence)", claim))
+    (worst,) = (float(text) / 100 for text in re.findall(r"([\d.]+)%(?! confidence)", claim))
     assert f"these {count} shots" in claim
-    assert f"1 in {count + 1}" in claim
-    assert mean >= 1 / (count + 1), claim
+    assert f"about 1 in {count + 1}" in claim
     # Beta(1, n): the rate exceeds r with probability (1 - r) ** n.
     assert (1 - worst) ** count <= 1 - CONFIDENCE + 1e-9, claim
     assert worst <= 1 - (1 - CONFIDENCE) ** (1 / count) + 0.01, "and not rounded up by more than a percent"

@@ -12,9 +12,10 @@ from deploy.demo import elpv, show
 from deploy.demo.results import Results
 from edge.engines.base import Engine
 from edge.recipe import Recipe
-from edge.types import Judgement, Match, Picture
+from edge.types import Judgement, Match, Picture, Verdict
 from tests.calibration.making import save, texture
 from tests.calibration.page import Page
+from tests.conftest import lenient
 from tests.demo.making import received, results
 
 
@@ -30,10 +31,11 @@ def line(tmp_path: Path) -> Path:
 def quick_matches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every picture matches alike, without an engine."""
 
-    def match(picture: Picture, _engine: Engine, _recipe: Recipe) -> Match:
-        return Match(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8), float(picture.mean()), 0.0)
+    def judge(picture: Picture, _engine: Engine, _recipe: Recipe) -> tuple[Verdict, Match]:
+        match = Match(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8), float(picture.mean()), 0.0)
+        return Verdict(Judgement.OK, None, match.score, match.score), match
 
-    monkeypatch.setattr(show, "match_picture", match)
+    monkeypatch.setattr(show, "judge_picture", judge)
 
 
 @pytest.mark.usefixtures("quick_matches")
@@ -98,7 +100,7 @@ def test_the_contact_sheet_is_a_picture_with_a_tile_for_each_part(
     real_line: tuple[Results, Path], engine: Engine, recipe: Recipe, tmp_path: Path
 ) -> None:
     path = tmp_path / "out" / "contact-sheet.png"
-    show.write_contact_sheet(path, *real_line, engine, recipe)
+    show.write_contact_sheet(path, *real_line, engine, lenient(recipe))
     sheet = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert sheet is not None
     assert sheet.dtype == np.uint8
@@ -115,7 +117,7 @@ def test_the_report_is_one_page_with_figures_plot_and_parts(
     real_line: tuple[Results, Path], engine: Engine, recipe: Recipe, tmp_path: Path
 ) -> None:
     path = tmp_path / "out" / "report.html"
-    show.write_report(path, *real_line, engine, recipe)
+    show.write_report(path, *real_line, engine, lenient(recipe))
     page = Page(path.read_text(encoding="utf-8"))
     assert page.outside == []
     assert "svg" in page.tags

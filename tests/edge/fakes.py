@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from edge.bus.messages import Provenance
 from edge.cameras.base import StreamEnded
-from edge.condition import learn_limits
+from edge.condition import learn_limits, measure
 from edge.engines.package import BankTensor, DecoderSpec, EncoderSpec, Package, PackageInfo, Tap, WeightsSource
-from edge.recipe import Recipe, RecipeInfo, Threshold
+from edge.preprocess import PREPROCESS_VERSION, View
+from edge.recipe import SCHEMA_VERSION, Recipe, RecipeInfo, Threshold
 from edge.types import Bank, Frame, FrameStatus, Match, Picture, Tokens, Trigger
 
 SIDE_PX = 64
@@ -56,7 +57,7 @@ def fake_package() -> Package:
     info = PackageInfo(
         schema_version=1,
         package_hash="a" * 64,
-        preprocess_version=1,
+        preprocess_version=PREPROCESS_VERSION,
         encoder=EncoderSpec("fake", "encoder.onnx", (SIDE_PX, SIDE_PX), (Tap("tokens_0", BLOCK_PX, (grid, grid), 3),)),
         decoder=DecoderSpec("fake", "decoder.onnx", (BankTensor("normal", (3,)),), {}),
         source=WeightsSource("none", "0", "none", "0" * 64),
@@ -70,27 +71,46 @@ def fake_package() -> Package:
 
 def fake_threshold(value: float, pixel_value: float, unlikeness_most: float) -> Threshold:
     """A threshold that says nothing of where it comes from."""
-    return Threshold(value, pixel_value, unlikeness_most, "fixed", (), None, "nothing")
+    return Threshold(
+        value=value,
+        pixel_value=pixel_value,
+        unlikeness_most=unlikeness_most,
+        method="fixed",
+        scores=(),
+        frame_scores=(),
+        frames_rejected=0,
+        false_reject_mean=None,
+        false_reject_bound=None,
+        confidence=0.95,
+        tail_estimate=None,
+        claim="nothing",
+    )
 
 
 def fake_recipe() -> Recipe:
     """Fits the fake executor and the fake product."""
     info = RecipeInfo(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         product="board",
         revision=3,
         package_name="fake",
         package_hash="a" * 64,
         bank_sha256="b" * 64,
+        parent_revision=None,
+        change="made up",
         threshold=fake_threshold(THRESHOLD, THRESHOLD, UNLIKENESS_MOST),
-        limits=learn_limits([normal_part()]),
+        limits=learn_limits([(SIDE_PX, SIDE_PX)], [measure(normal_part())]),
+        roi=None,
+        pose=None,
+        counterexamples=(),
+        normals_sha256="e" * 64,
         bit_depth=None,
         shots=(),
         files={},
         software_version="0",
         created="2026-01-01T00:00:00+00:00",
     )
-    return Recipe(Path("fake"), info, {"normal": np.full(3, 128 / 255, np.float32)}, "c" * 64)
+    return Recipe(Path("fake"), info, {"normal": np.full(3, 128 / 255, np.float32)}, View(), "c" * 64)
 
 
 def fake_provenance() -> Provenance:

@@ -15,6 +15,7 @@ from edge.bus.subscriber import Message, Subscriber
 from edge.engines.package import Package
 from edge.station import BusSettings, CameraSettings, ModelSettings, PipelineSettings, RecipeSettings, Station
 from edge.supervisor import Outcome, Supervisor
+from edge.types import Judgement
 from tests.edge.fakes import PATIENCE_S, FakeCamera, FakeEngine, fake_package, fake_recipe
 
 LONG_MS = 600_000.0
@@ -132,3 +133,22 @@ def running_line(
         supervisor.pipeline.stop()
         line.join()
         subscriber.close()
+
+
+def by_trigger(line: Line) -> dict[int, VerdictMessage]:
+    """All verdicts; fails if a trigger has two, or the sequence has a gap."""
+    found = {verdict.trigger_seq: verdict for verdict in line.verdicts}
+    assert len(found) == len(line.verdicts), "a trigger has two verdicts"
+    assert [verdict.seq for verdict in line.verdicts] == list(range(1, len(found) + 1))
+    return found
+
+
+def assert_counts_agree(line: Line) -> HeartbeatMessage:
+    """Every heartbeat adds up, and the last one with what was received; returns it."""
+    for beat in line.heartbeats:
+        assert beat.triggers_seen == beat.ok + beat.not_ok + beat.not_decidable + beat.in_flight
+    last = line.heartbeats[-1]
+    judged = [verdict.judgement for verdict in line.verdicts]
+    assert (last.ok, last.not_ok, last.not_decidable) == tuple(judged.count(judgement) for judgement in Judgement)
+    assert (last.in_flight, last.head_seq) == (0, len(judged))
+    return last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -231,3 +232,13 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
         list_pictures(tmp_path)
     with pytest.raises(UsageError, match="not a folder"):
         list_pictures(tmp_path / "notes.txt")
+
+
+def test_a_file_name_that_no_message_can_carry_is_refused(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"part-\xff.png")).write_bytes(png(noise(3), RGB))
+    except OSError:
+        pytest.skip("this file system allows no such name")
+    with pytest.raises(UsageError, match="not UTF-8") as caught:
+        list_pictures(tmp_path)
+    assert str(caught.value).isascii()

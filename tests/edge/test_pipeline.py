@@ -3,61 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 import pytest
 
-from edge.bus.compose import Composer
-from edge.bus.messages import HeartbeatMessage, State, VerdictMessage
-from edge.errors import CameraError, EngineError
+from edge.bus.messages import State
+from edge.errors import EngineError
 from edge.types import Judgement, Reason
 from tests.edge.fakes import blank_part, defective_part, normal_part
-from tests.edge.line import Line, running_line
-
-SHORT_MS = 40.0
-
-
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> Iterator[Line]:
-    """A station whose deadline never comes."""
-    with running_line(monkeypatch, endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-def hasty_line(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> Iterator[Line]:
-    """A station with a short deadline."""
-    with running_line(monkeypatch, endpoint, deadline_ms=SHORT_MS, heartbeat_ms=10.0) as running:
-        yield running
-
-
-@pytest.fixture
-def narrow_line(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> Iterator[Line]:
-    """A station where one frame may wait."""
-    with running_line(monkeypatch, endpoint, queue_frames=1) as running:
-        yield running
-
-
-def by_trigger(line: Line) -> dict[int, VerdictMessage]:
-    """All verdicts; fails if a trigger has two, or the sequence has a gap."""
-    found = {verdict.trigger_seq: verdict for verdict in line.verdicts}
-    assert len(found) == len(line.verdicts), "a trigger has two verdicts"
-    assert [verdict.seq for verdict in line.verdicts] == list(range(1, len(found) + 1))
-    return found
-
-
-def assert_counts_agree(line: Line) -> HeartbeatMessage:
-    """Every heartbeat adds up, and the last one with what was received; returns it."""
-    for beat in line.heartbeats:
-        assert beat.triggers_seen == beat.ok + beat.not_ok + beat.not_decidable + beat.in_flight
-    last = line.heartbeats[-1]
-    judged = [verdict.judgement for verdict in line.verdicts]
-    assert (last.ok, last.not_ok, last.not_decidable) == tuple(judged.count(judgement) for judgement in Judgement)
-    assert (last.in_flight, last.head_seq) == (0, len(judged))
-    return last
+from tests.edge.line import Line, assert_counts_agree, by_trigger
 
 
 def test_each_part_gets_its_own_verdict_in_order(line: Line) -> None:
@@ -219,130 +174,3 @@ def test_stop_before_the_first_part_ends_cleanly(line: Line) -> None:
     line.supervisor.pipeline.stop()
     outcome = line.wait()
     assert (outcome.state, outcome.counts.triggers_seen, outcome.fault) == (State.HALTED, 0, "")
-
-
-def hold_three_parts(line: Line) -> None:
-    """One part in the engine, two behind it."""
-    line.engine.gate.clear()
-    line.camera.show(normal_part(), normal_part(), normal_part())
-    line.read_until(lambda: bool(line.heartbeats) and line.heartbeats[-1].in_flight == 3)
-
-
-def assert_failed_closed(line: Line, fault: str) -> None:
-    outcome = line.outcomes[0]
-    assert fault in outcome.fault and outcome.state is State.ERROR
-    assert outcome.counts.in_flight == 0 and outcome.counts.ok == 0
-    assert {(v.judgement, v.accept) for v in line.verdicts} == {(Judgement.NOT_DECIDABLE, False)}
-    assert sorted(by_trigger(line)) == list(range(1, outcome.counts.triggers_seen + 1))
-    assert assert_counts_agree(line).state is State.ERROR
-
-
-def test_a_broken_judge_stage_closes_every_open_trigger_and_ends_in_error(line: Line) -> None:
-    def break_down(_call: int) -> None:
-        raise RuntimeError("a bug")
-
-    hold_three_parts(line)
-    line.engine.before_encoding = break_down
-    line.engine.gate.set()
-    line.wait()
-    assert_failed_closed(line, "judge_stage broke: RuntimeError: a bug")
-    assert {v.reason for v in line.verdicts} == {Reason.ENGINE_FAULT}
-
-
-@pytest.mark.parametrize("error", [CameraError("the camera is gone", "Plug it in."), RuntimeError("a bug")])
-def test_a_broken_grab_stage_closes_every_open_trigger_and_ends_in_error(line: Line, error: Exception) -> None:
-    hold_three_parts(line)
-    line.camera.break_with(error)
-    line.read_verdicts(3)
-    line.engine.gate.set()
-    line.wait()
-    assert_failed_closed(line, "grab_stage broke")
-
-
-def test_a_lost_camera_is_named_as_the_reason(line: Line) -> None:
-    hold_three_parts(line)
-    line.camera.break_with(CameraError("the camera is gone", "Plug it in."))
-    verdicts = line.read_verdicts(3)
-    line.engine.gate.set()
-    line.wait()
-    assert {v.reason for v in verdicts} == {Reason.CAMERA_LOST}
-
-
-def test_a_broken_publish_stage_closes_every_open_trigger_and_ends_in_error(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    others_wait = threading.Event()
-
-    def hold_the_others(call: int) -> None:
-        if call > 1:
-            others_wait.set()
-            assert released.wait(60)
-
-    def break_down(*_: object) -> None:
-        assert others_wait.wait(60)
-        raise RuntimeError("a bug")
-
-    released = threading.Event()
-    line.engine.before_encoding = hold_the_others
-    monkeypatch.setattr(Composer, "mask", break_down)
-    line.camera.show(defective_part(), normal_part(), normal_part())
-    assert line.camera.closed.wait(60)
-    released.set()
-    outcome = line.join()
-    while line.read(timeout_ms=200) is not None:
-        pass
-    assert "publish_stage broke: RuntimeError: a bug" in outcome.fault
-    assert (outcome.state, outcome.counts.in_flight) == (State.ERROR, 0)
-    assert sorted(by_trigger(line)) == list(range(1, outcome.counts.triggers_seen + 1))
-
-
-def test_a_frame_that_arrives_while_the_station_fails_gets_its_verdict_too(line: Line) -> None:
-    def break_down(_call: int) -> None:
-        raise RuntimeError("a bug")
-
-    line.engine.before_encoding = break_down
-    released = threading.Event()
-    line.camera.show(normal_part())
-    line.camera.show_when(released, normal_part())
-    line.read_verdicts(1)
-    # The publishing stage now either waits for the grabbing one, or has ended.
-    for _ in range(5):
-        line.read(timeout_ms=50)
-    released.set()
-    outcome = line.join()
-    assert outcome.state is State.ERROR
-    assert outcome.counts.in_flight == 0, "a trigger was opened and never closed"
-
-
-def test_the_heartbeat_stops_while_the_engine_hangs_and_comes_back(hasty_line: Line) -> None:
-    assert_heartbeat_pauses(hasty_line, hasty_line.engine.gate.clear, hasty_line.engine.gate.set)
-
-
-def test_the_heartbeat_stops_while_the_camera_hangs_and_comes_back(hasty_line: Line) -> None:
-    released = threading.Event()
-
-    def hang() -> None:
-        hasty_line.camera.show_when(released, normal_part())
-
-    assert_heartbeat_pauses(hasty_line, hang, released.set)
-
-
-def assert_heartbeat_pauses(line: Line, hang: Callable[[], None], release: Callable[[], None]) -> None:
-    """Deadline and heartbeat are 40 and 10 ms, so half a second of silence cannot come from a healthy line."""
-    line.read_until(lambda: len(line.heartbeats) >= 3)
-    hang()
-    line.camera.show(normal_part())
-    line.read_until(lambda: is_silent(line))
-    release()
-    before = len(line.heartbeats)
-    line.read_until(lambda: len(line.heartbeats) > before)
-    line.finish()
-    assert_counts_agree(line)
-
-
-def is_silent(line: Line) -> bool:
-    """No heartbeat for half a second."""
-    before = len(line.heartbeats)
-    for _ in range(10):
-        line.read(timeout_ms=50)
-    return len(line.heartbeats) == before

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deploy.demo import elpv
 from edge.engines.package import Package
 from edge.pictures import read_picture
-from edge.preprocess import preprocess
+from edge.preprocess import View, preprocess
 from export import package_writer
 from export.catalogue import LoadedEncoder, load_encoder
 from export.decoder import MatchingDecoder
@@ -45,7 +45,7 @@ def reference(encoder: LoadedEncoder) -> Reference:
 def images(elpv_pictures: elpv.Elpv, encoder: LoadedEncoder) -> NDArray[np.uint8]:
     """Three real parts and one of random colours, `uint8 [4, H, W, 3]`."""
     paths = [*elpv_pictures.test_normal[:2], elpv_pictures.test_anomalous[0]]
-    real = [preprocess(read_picture(path), encoder.input_size) for path in paths]
+    real = [preprocess(read_picture(path), encoder.input_size, View()).image for path in paths]
     colours = np.random.default_rng(0).integers(0, 256, (*encoder.input_size, 3), dtype=np.uint8)
     return np.stack([*real, colours])
 

@@ -20,12 +20,12 @@ from deploy.demo import elpv
 from edge.bus.messages import HeartbeatMessage, MaskMessage, VerdictMessage
 from edge.bus.topics import TOPICS
 from edge.engines.base import Engine
+from edge.judge import judge_picture
 from edge.pictures import read_picture
-from edge.pipeline import match_picture
 from edge.recipe import RECIPE_FILE, Recipe, load_recipe
 from edge.sealed import seal
 from edge.types import Judgement, Match
-from tests.conftest import PATIENCE_S, StartLinegate, WriteStation, free_port
+from tests.conftest import PATIENCE_S, StartLinegate, WriteStation, free_port, lenient
 from tests.packages import REPOSITORY
 
 PEER = Path(__file__).resolve().parent / "node"
@@ -86,12 +86,17 @@ def line(elpv_pictures: elpv.Elpv, tmp_path: Path) -> Path:
 @pytest.fixture
 def expected(line: Path, engine: Engine, recipe: Recipe) -> dict[str, Match]:
     """What each part scores offline."""
-    return {path.name: match_picture(read_picture(path), engine, recipe) for path in sorted(line.iterdir())}
+    found: dict[str, Match] = {}
+    for path in sorted(line.iterdir()):
+        verdict, match = judge_picture(read_picture(path), engine, lenient(recipe))
+        assert match is not None, f"{path.name}: {verdict.detail}"
+        found[path.name] = match
+    return found
 
 
 @pytest.fixture
 def dividing_recipe(recipe_folder: Path, recipe: Recipe, expected: dict[str, Match], tmp_path: Path) -> Recipe:
-    """The recipe with a threshold that rejects some of the parts and passes others, whatever the method makes of them."""
+    """The recipe with a threshold that rejects some of the parts and passes others, whatever is made of them."""
     folder = Path(shutil.copytree(recipe_folder, tmp_path / "recipe"))
     scores = sorted(m.score for m in expected.values())
     threshold = msgspec.structs.replace(
@@ -100,9 +105,9 @@ def dividing_recipe(recipe_folder: Path, recipe: Recipe, expected: dict[str, Mat
         pixel_value=float(np.quantile(np.stack([m.anomaly_map for m in expected.values()]), 0.98)),
         unlikeness_most=2.0 * max(m.unlikeness for m in expected.values()),
     )
-    info = msgspec.structs.replace(recipe.info, threshold=threshold)
+    info = msgspec.structs.replace(lenient(recipe).info, threshold=threshold)
     (folder / RECIPE_FILE).write_bytes(seal(info))
-    return Recipe(folder, info, recipe.bank, "")
+    return Recipe(folder, info, recipe.bank, recipe.view, "")
 
 
 @pytest.fixture(params=["tcp", "ipc"])
