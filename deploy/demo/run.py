@@ -18,8 +18,8 @@ from deploy.demo.show import write_contact_sheet, write_report
 from edge.engines.onnx_cpu import OnnxCpuEngine
 from edge.engines.package import PackageInfo, load_package
 from edge.errors import LinegateError
+from edge.judge import judge_picture
 from edge.pictures import list_pictures, read_picture
-from edge.pipeline import match_picture
 from edge.recipe import Recipe, load_recipe
 from edge.sealed import write_whole
 
@@ -31,6 +31,7 @@ PRODUCT = "solar-cell"
 SHOT_COUNT, SHOT_SEED, LINE_SEED = 8, 0, 1
 RATE_HZ, BUSY_SHARE = 30.0, 0.5
 DEADLINE_MS = 500
+QUEUE_FRAMES = 12
 PATIENCE_S = 20
 LINEGATE = [sys.executable, "-m", "linegate"]
 
@@ -58,7 +59,7 @@ def main() -> int:
         return 2
     print_table(console, results)
     say(f"look at {DEMO / 'report.html'} and {DEMO / 'contact-sheet.png'}")
-    say(f"how the product was calibrated: {recipe.folder / 'report.html'}")
+    say(f"how the product was calibrated: {RECIPES / PRODUCT / recipe.folder.name / 'report.html'}")
     say(f"done in {time.monotonic() - started:.0f} s")
     return 0 if results.complete else 1
 
@@ -116,7 +117,7 @@ def choose_rate(engine: OnnxCpuEngine, recipe: Recipe) -> float:
     times: list[float] = []
     for _ in range(12):
         began = time.perf_counter()
-        match_picture(picture, engine, recipe)
+        judge_picture(picture, engine, recipe)
         times.append(time.perf_counter() - began)
     return round(min(RATE_HZ, BUSY_SHARE / float(np.median(times))), 1)
 
@@ -166,6 +167,7 @@ path = "recipes/{PRODUCT}"
 
 [pipeline]
 deadline_ms = {DEADLINE_MS}
+queue_frames = {QUEUE_FRAMES}
 
 [bus]
 endpoint = "{endpoint}"

@@ -14,12 +14,13 @@ from calibration.report import environment
 from deploy.demo.results import Results
 from edge.bus.messages import VerdictMessage
 from edge.engines.base import Engine
+from edge.judge import judge_picture
 from edge.pictures import read_picture
-from edge.pipeline import match_picture
 from edge.recipe import Recipe
 from edge.sealed import write_whole
 from edge.types import Judgement, Match, Picture
-from edge.verdict import mask_of, scale_mask
+from edge.verdict import mask_of
+from edge.view import WHOLE, Placement, place_mask, window_of
 
 CARDS, COLUMNS = 24, 6
 TILE, GAP, CAPTION = 300, 14, 58
@@ -56,7 +57,9 @@ def choose(results: Results, line: Path, engine: Engine, recipe: Recipe) -> list
     parts: list[Part] = []
     for _, verdict, defective in (judged[i] for i in places):
         picture = read_picture(line / verdict.part_id)
-        parts.append(Part(verdict, defective, picture, match_picture(picture, engine, recipe)))
+        _, match = judge_picture(picture, engine, recipe)
+        if match is not None:
+            parts.append(Part(verdict, defective, picture, match))
     return parts
 
 
@@ -66,7 +69,8 @@ def heat(part: Part, recipe: Recipe, low: float) -> Picture:
     drawn = overlay(part.picture, part.match.anomaly_map, low, 2.5 * threshold.pixel_value)
     if part.verdict.judgement is not Judgement.NOT_OK:
         return drawn
-    return outline(drawn, scale_mask(mask_of(part.match, threshold), (part.picture.shape[0], part.picture.shape[1])))
+    size = (part.picture.shape[0], part.picture.shape[1])
+    return outline(drawn, place_mask(mask_of(part.match, threshold), Placement(size, window_of(WHOLE, size))))
 
 
 def write_contact_sheet(path: Path, results: Results, line: Path, engine: Engine, recipe: Recipe) -> None:
