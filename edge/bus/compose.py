@@ -59,6 +59,8 @@ class Composer:
     def verdict(self, judged: Judged, seq: int) -> VerdictMessage:
         """The message for one terminal verdict, stamped as published now."""
         trigger, frame, verdict = judged.trigger, judged.frame, judged.verdict
+        mask = None if verdict.mask is None else mask_reference(verdict.mask)
+        # Stamped last, so that no work on the message is left out of the latency.
         latency_us = (time.monotonic_ns() - trigger.time_ns) // 1000
         return VerdictMessage(
             **self._constant,
@@ -75,7 +77,7 @@ class Composer:
             threshold=verdict.threshold,
             region_count=len(verdict.regions),
             regions=verdict.regions,
-            mask=None if verdict.mask is None else mask_reference(verdict.mask),
+            mask=mask,
             trigger_wall_us=trigger.wall_us,
             capture_after_us=None if frame is None else (frame.captured_ns - trigger.time_ns) // 1000,
             done_after_us=None if judged.done_ns is None else (judged.done_ns - trigger.time_ns) // 1000,
