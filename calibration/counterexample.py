@@ -21,6 +21,7 @@ from edge.preprocess import preprocess
 from edge.recipe import Counterexample, Recipe, RecipeInfo
 from edge.sealed import sha256_of
 from edge.types import Bank, Tokens
+from edge.verdict import accepts
 
 TOKENS_TAKEN = 12
 MOST_TOKENS = 512
@@ -65,7 +66,7 @@ def preview(path: Path, recipe: Recipe, engine: Engine, step: Step) -> Preview:
         raise ShotsError(f"{path} is not fit to be judged: {unfit}", "Take a picture like the shots.")
     tokens = engine.encode(prepared.image[None])
     before = engine.match(tokens, recipe.bank)[0]
-    if before.score > recipe.info.threshold.value:
+    if not accepts(before, recipe.info.threshold):
         raise ShotsError(
             f"{path} is rejected already (score {before.score:.4g})", "Only missed defects need to be added."
         )

@@ -6,6 +6,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from calibration.cli.progress import shown
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         with shown() as step:
             result = commission(recipe, observe(paths, recipe, engine, step), arguments.allow_raise)
             draft = draft_change(recipe, result.info)
-            report = lambda info: report_of_commissioning(info, recipe, result.observed)  # noqa: E731
+            report = partial(report_of_commissioning, recipe=recipe, observed=result.observed)
             written, info = write_revision(recipes, Draft(draft.info, draft.files, report))
     print(
         f"{info.product} revision {info.revision}: threshold {info.threshold.value:.4g} (was {recipe.info.threshold.value:.4g}), "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "the golden set is judged worse than before", "Nothing was written; look at the parts above."
             )
         draft = draft_change(recipe, found.info, found.bank)
-        report = lambda info: report_of_counterexample(info, recipe, found, arguments.counterexample)  # noqa: E731
+        report = partial(report_of_counterexample, recipe=recipe, found=found, path=arguments.counterexample)
         written, info = write_revision(recipes_of(recipe), Draft(draft.info, draft.files, report))
         print(f"{info.product} revision {info.revision} written to {written}")
     elif arguments.counterexample is not None:

@@ -93,7 +93,9 @@ def test_the_line_is_no_faster_than_it_should_be(
 
 def test_the_port_is_free() -> None:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", demo.free_port()))
+        port = demo.free_port()
+        probe.bind(("127.0.0.1", port))
+        assert probe.getsockname()[1] == port
 
 
 def test_a_good_package_is_used_again_and_a_damaged_one_made_anew(

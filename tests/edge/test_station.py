@@ -149,7 +149,7 @@ def test_another_schema_version_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["", "not toml at all", "[camera", GOOD + GOOD, b"\xff\xfe\x00", "a = 1979-05-27"])
 def test_what_is_no_station_file_is_refused(text: str | bytes) -> None:
-    refused(text)
+    assert refused(text).remedy
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
