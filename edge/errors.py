@@ -51,6 +51,22 @@ class BusError(LinegateError):
     """The verdict bus cannot be reached or bound."""
 
 
+class JournalError(LinegateError):
+    """The journal cannot be opened, read or searched."""
+
+
+class VerdictsLost(LinegateError):  # noqa: N818 - what is the case
+    """Verdicts were given that this subscriber can no longer get."""
+
+
+class SecurityError(LinegateError):
+    """A key, an allow-list or a signature is missing, malformed or not to be trusted."""
+
+
+class ControlError(LinegateError):
+    """The station refuses what it was asked to do."""
+
+
 class OutputError(LinegateError):
     """A result cannot be written where the user wants it."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 from dataclasses import dataclass, field
 
+from edge.job import Job
 from edge.types import Judgement, Reason, Trigger, Verdict
 
 
@@ -26,6 +28,16 @@ class Counts:
     overruns: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A trigger that is owed one verdict. `seq` counts the triggers of an epoch from 1; the deadline is monotonic."""
+
+    seq: int
+    trigger: Trigger
+    deadline_ns: int
+    job: Job
+
+
 @dataclass
 class Ledger:
     """All triggers that wait for their verdict, in order. Safe to use from several threads.
@@ -34,49 +46,70 @@ class Ledger:
     """
 
     deadline_ns: int
-    _open: dict[int, Trigger] = field(default_factory=dict)
+    _open: dict[int, Entry] = field(default_factory=dict)
+    _due: list[tuple[int, int]] = field(default_factory=list)
     _judged: dict[Judgement, int] = field(default_factory=lambda: dict.fromkeys(Judgement, 0))
     _seen: int = 0
-    _last_seq: int = 0
     _missed: int = 0
     _late: int = 0
     _overruns: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def open(self, trigger: Trigger) -> None:
-        """Enter a trigger.
-
-        Raises:
-            ValueError: its sequence number is not above all earlier ones.
-        """
+    def open(self, trigger: Trigger, job: Job) -> Entry:
+        """Enter a trigger, which gets the next number and the job that is its own from now on."""
         with self._lock:
-            if trigger.seq <= self._last_seq:
-                raise ValueError(f"trigger {trigger.seq} after trigger {self._last_seq}")
-            self._last_seq = trigger.seq
             self._seen += 1
-            self._open[trigger.seq] = trigger
+            entry = Entry(self._seen, trigger, trigger.time_ns + self.deadline_ns, job)
+            self._open[entry.seq] = entry
+            heapq.heappush(self._due, (entry.deadline_ns, entry.seq))
+            return entry
 
-    def close(self, trigger: Trigger, verdict: Verdict) -> bool:
+    def is_open(self, entry: Entry) -> bool:
+        """Whether its verdict is still to be given."""
+        with self._lock:
+            return entry.seq in self._open
+
+    def close(self, entry: Entry, verdict: Verdict) -> bool:
         """Close an entry with its terminal verdict; False (and counted late) if it has one already."""
         with self._lock:
-            if self._open.pop(trigger.seq, None) is None:
+            if self._open.pop(entry.seq, None) is None:
                 self._late += 1
                 return False
+            self._forget_closed()
             self._judged[verdict.judgement] += 1
             self._missed += verdict.reason is Reason.DEADLINE_MISSED
             self._overruns += verdict.reason is Reason.OVERLOAD
             return True
 
-    def expired(self, now_ns: int) -> list[Trigger]:
-        """Open triggers whose deadline has passed, oldest first. They stay open until closed."""
+    def note_late(self) -> None:
+        """Count a result that came after its verdict."""
         with self._lock:
-            return [t for t in self._open.values() if t.time_ns + self.deadline_ns <= now_ns]
+            self._late += 1
+
+    def expired(self, now_ns: int) -> list[Entry]:
+        """Open entries whose deadline has passed, most urgent first. They stay open until closed."""
+        with self._lock:
+            self._forget_closed()
+            if not self._due or self._due[0][0] > now_ns:
+                return []
+            return sorted(
+                (e for e in self._open.values() if e.deadline_ns <= now_ns), key=lambda e: (e.deadline_ns, e.seq)
+            )
 
     def next_deadline_ns(self) -> int | None:
-        """When the next open trigger expires; None when none is open."""
+        """When the next open entry expires; None when none is open."""
         with self._lock:
-            first = min((t.time_ns for t in self._open.values()), default=None)
-        return None if first is None else first + self.deadline_ns
+            self._forget_closed()
+            return self._due[0][0] if self._due else None
+
+    def all_open(self) -> list[Entry]:
+        """Every entry that waits for its verdict, in order."""
+        with self._lock:
+            return list(self._open.values())
+
+    def _forget_closed(self) -> None:
+        while self._due and self._due[0][1] not in self._open:
+            heapq.heappop(self._due)
 
     def counts(self) -> Counts:
         """A snapshot of all counters."""

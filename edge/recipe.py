@@ -153,7 +153,8 @@ def load_recipe(path: Path, package: PackageInfo) -> Recipe:
     data = read_checked(folder / BANK_FILE, info.bank_sha256, RecipeError, _MEND)
     try:
         bank: Bank = safetensors.numpy.load(data)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, LookupError, TypeError, ValueError) as error:
+        # The library lets through what NumPy has no type for.
         raise RecipeError(f"{folder / BANK_FILE} is damaged ({error})", _MEND) from error
     check_bank(bank, package.decoder, str(folder / BANK_FILE))
     threshold = info.threshold

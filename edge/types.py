@@ -49,18 +49,20 @@ class FrameStatus(str, Enum):
     TIMEOUT = "timeout"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Trigger:
-    """A request for one frame, and so for exactly one verdict.
+    """What the outside said: a part is here. A request for one frame, and so for exactly one verdict.
 
-    `time_ns` is on the monotonic clock, `wall_us` on the wall clock (microseconds since 1970).
+    Two triggers are the same only if they are the same object: a frame names its trigger by it. `time_ns` is on the
+    monotonic clock, `wall_us` on the wall clock (microseconds since 1970). `trigger_id` is the sender's own name for this
+    trigger: one that is sent twice is one trigger. Empty when the source cannot repeat itself.
     """
 
-    seq: int
     time_ns: int
     wall_us: int
     part_id: str = ""
     encoder_count: int | None = None
+    trigger_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from edge.bus.messages import HeartbeatMessage, MaskMessage, VerdictMessage
+from edge.bus.messages import HeartbeatMessage, MaskMessage, StateMessage, VerdictMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +29,6 @@ MASK = Topic(b"mask", MaskMessage, 3, "one a NOT_OK, after its verdict", "edge.p
 HEARTBEAT = Topic(
     b"heartbeat", HeartbeatMessage, 2, "bus.heartbeat_ms", "edge.pipeline", "counters, head sequence, state"
 )
+STATE = Topic(b"state", StateMessage, 2, "at every change", "edge.pipeline", "state, mode and the active recipe")
 
-TOPICS = (VERDICT, MASK, HEARTBEAT)
+TOPICS = (VERDICT, MASK, HEARTBEAT, STATE)

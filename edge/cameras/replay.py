@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import queue
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.cameras.base import StreamEnded
+from edge.cameras.base import SourceBroken, StreamEnded
 from edge.errors import CameraError, PictureError, UsageError
 from edge.pictures import list_pictures, read_picture
+from edge.station import CameraSettings
 from edge.types import Frame, FrameStatus, Picture, Trigger
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4"})
@@ -21,43 +23,86 @@ Item = tuple[str, "Picture | None", str]
 
 
 class ReplayCamera:
-    """Fires one trigger per picture. The next picture is read ahead, so that a frame follows its trigger at once.
+    """Shows one picture for each trigger: those of its timer, or those that are fired.
 
-    A file that cannot be decoded is an incomplete frame. When reading is slower than the rate, the rate drops; triggers
-    do not pile up.
+    The next picture is read ahead, so that a frame follows its trigger at once. A file that cannot be decoded is an
+    incomplete frame. When reading is slower than the rate, the rate drops; triggers do not pile up.
     """
 
     is_simulated = True
 
-    def __init__(self, camera_id: str, source: Path, rate_hz: float, loop: bool, bit_depth: int | None = None) -> None:
+    def __init__(self, settings: CameraSettings) -> None:
         """Open the source.
 
         Raises:
             CameraError: there is nothing to replay.
         """
-        self.camera_id = camera_id
-        self._period_ns = round(1e9 / rate_hz)
-        self._wake = threading.Event()
-        self._items = _videos(source, loop) if source.is_file() else _folder(source, loop, bit_depth)
+        source = Path(settings.source)
+        if not source.exists():
+            raise CameraError(f"camera.source {source} does not exist", "Name a folder of pictures or a video file.")
+        self.camera_id = settings.id
+        self._timed = settings.trigger == "timer"
+        self._period_ns = round(1e9 / settings.rate_hz)
+        self._fired: queue.Queue[Trigger | None] = queue.Queue()
+        videos = source.is_file()
+        self._items = _videos(source, settings.loop) if videos else _folder(source, settings.loop, settings.bit_depth)
         self._broken: CameraError | None = None
         self._ahead = self._read_ahead()
         if self._broken is not None:
             raise self._broken
         self._count = 0
         self._due_ns: int | None = None
+        self._seen: Trigger | None = None
 
-    def grab(self, timeout_s: float) -> Frame | None:
+    def fire(self, trigger: Trigger) -> None:
+        """See `Camera.fire`."""
+        if self._timed:
+            raise CameraError(
+                "this camera fires by itself", 'Set camera.trigger = "software" in the station file to trigger it.'
+            )
+        self._fired.put(trigger)
+
+    def grab(self, timeout_s: float) -> Trigger | Frame | None:
         """See `Camera.grab`."""
+        if self._seen is not None:
+            return self._show(self._seen)
         if self._ahead is None:
             raise self._broken or StreamEnded
+        if self._timed:
+            return self._wait_for_timer(timeout_s)
+        return self._wait_for_fire(timeout_s)
+
+    def _wait_for_timer(self, timeout_s: float) -> Trigger | None:
         now = time.monotonic_ns()
         due = now if self._due_ns is None else self._due_ns
-        if due > now and self._wake.wait(min(timeout_s, (due - now) / 1e9)):
-            raise StreamEnded
-        if time.monotonic_ns() < due:
+        if due > now:
+            # Nothing is ever fired: whatever ends this wait is the end.
+            with contextlib.suppress(queue.Empty):
+                self._fired.get(timeout=min(timeout_s, (due - now) / 1e9))
+                raise StreamEnded
+        now = time.monotonic_ns()
+        if now < due:
             return None
-        frame = self._fire(*self._ahead)
-        self._due_ns = max(due + self._period_ns, time.monotonic_ns())
+        self._due_ns = max(due + self._period_ns, now)
+        part_id = self._ahead[0] if self._ahead else ""
+        self._seen = Trigger(now, time.time_ns() // 1000, part_id)
+        return self._seen
+
+    def _wait_for_fire(self, timeout_s: float) -> Frame | None:
+        try:
+            trigger = self._fired.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if trigger is None:
+            raise StreamEnded
+        return self._show(trigger)
+
+    def _show(self, trigger: Trigger) -> Frame:
+        _, pixels, fault = self._ahead or ("", None, "no picture is left")
+        self._count += 1
+        self._seen = None
+        status = FrameStatus.COMPLETE if pixels is not None else FrameStatus.INCOMPLETE
+        frame = Frame(trigger, self._count, status, time.monotonic_ns(), pixels, fault)
         self._ahead = self._read_ahead()
         return frame
 
@@ -66,18 +111,12 @@ class ReplayCamera:
         try:
             return next(self._items, None)
         except CameraError as error:
-            self._broken = error
+            self._broken = SourceBroken(error.what, error.remedy)
             return None
-
-    def _fire(self, part_id: str, pixels: Picture | None, fault: str) -> Frame:
-        self._count += 1
-        trigger = Trigger(self._count, time.monotonic_ns(), time.time_ns() // 1000, part_id)
-        status = FrameStatus.COMPLETE if pixels is not None else FrameStatus.INCOMPLETE
-        return Frame(trigger, self._count, status, time.monotonic_ns(), pixels, fault)
 
     def close(self) -> None:
         """Stop waiting for the next trigger."""
-        self._wake.set()
+        self._fired.put(None)
 
 
 def _folder(folder: Path, loop: bool, bit_depth: int | None) -> Iterator[Item]:

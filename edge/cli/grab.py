@@ -10,12 +10,12 @@ import cv2
 from rich.console import Console
 from rich.progress import Progress
 
+from edge.assembly import open_camera
 from edge.cameras.base import Camera, StreamEnded
 from edge.errors import CameraError, UsageError
 from edge.sealed import require_folder, write_whole
 from edge.station import load_station
-from edge.supervisor import open_camera
-from edge.types import Frame
+from edge.types import Frame, Trigger
 
 PATIENCE_S = 10.0
 POLL_S = 0.2
@@ -35,12 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--count {arguments.count} asks for nothing", "Ask for at least one frame.")
     station = load_station(arguments.station)
     require_folder(arguments.out)
-    camera = open_camera(station.camera)
+    camera, software = open_camera(station.camera), station.camera.trigger == "software"
     kept = damaged = 0
     try:
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("grabbing", total=arguments.count)
-            while kept < arguments.count and damaged <= MOST_DAMAGED and (frame := _next(camera)) is not None:
+            while kept < arguments.count and damaged <= MOST_DAMAGED and (frame := _next(camera, software)) is not None:
                 if frame.pixels is None:
                     damaged += 1
                     continue
@@ -56,18 +56,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _next(camera: Camera) -> Frame | None:
-    """The next frame; None at the end of a finite source.
+def _next(camera: Camera, software: bool) -> Frame | None:
+    """The next frame, triggered from here if the camera does not do it itself; None at the end of a finite source.
 
     Raises:
         CameraError: nothing came for ten seconds.
     """
     end = time.monotonic() + PATIENCE_S
+    if software:
+        camera.fire(Trigger(time.monotonic_ns(), time.time_ns() // 1000))
     while time.monotonic() < end:
         try:
-            frame = camera.grab(POLL_S)
+            arrival = camera.grab(POLL_S)
         except StreamEnded:
             return None
-        if frame is not None:
-            return frame
+        if isinstance(arrival, Frame):
+            return arrival
     raise CameraError(f"no frame came for {PATIENCE_S:g} s", "Check the camera and its trigger.")

@@ -16,8 +16,8 @@ from edge.bus.compose import mask_png
 from edge.engines.onnx_cpu import OnnxCpuEngine
 from edge.engines.package import load_package
 from edge.errors import OutputError, PictureError, UsageError
+from edge.judge import judge_frame
 from edge.pictures import check_name, list_pictures, read_picture
-from edge.pipeline import judge_frame
 from edge.recipe import load_recipe
 from edge.sealed import require_folder, write_whole
 from edge.types import Frame, FrameStatus, Judgement, Trigger, Verdict
@@ -82,7 +82,7 @@ def _pictures(paths: list[Path]) -> list[Path]:
 
 def _frame(path: Path, bit_depth: int | None) -> Frame:
     """A file as if a camera had delivered it; one that can't be read is an incomplete frame."""
-    trigger = Trigger(1, time.monotonic_ns(), time.time_ns() // 1000, path.name)
+    trigger = Trigger(time.monotonic_ns(), time.time_ns() // 1000, path.name)
     try:
         pixels = read_picture(path, bit_depth)
     except PictureError as error:

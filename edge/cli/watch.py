@@ -16,13 +16,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edge.bus.messages import HeartbeatMessage, State, VerdictMessage
+from edge.bus.messages import HeartbeatMessage, JournalState, Mode, State, VerdictMessage
 from edge.bus.subscriber import Message, Reception, Subscriber
-from edge.errors import OutputError
+from edge.cli.keyring import add_key_arguments, client_keys
+from edge.cli.wording import printable
+from edge.errors import OutputError, UsageError
 from edge.types import Judgement
 
 POLL_MS = 200
 ROWS = 20
+LONGEST_S = 86_400
 STYLES = {Judgement.OK: "green", Judgement.NOT_OK: "bold red", Judgement.NOT_DECIDABLE: "bold yellow"}
 
 
@@ -34,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--until-halted", action="store_true", help="end when the station ends")
     parser.add_argument("--timeout", metavar="S", type=float, default=0.0, help="give up after S seconds of silence")
+    add_key_arguments(parser)
 
 
 class Screen:
@@ -48,11 +52,20 @@ class Screen:
     def note(self, message: Message) -> None:
         """Take account of one message."""
         if isinstance(message, VerdictMessage):
+            if message.is_replay:
+                self.reception.note(message)
+                return
             self.rows.append(message)
             self.judged[message.judgement] += 1
             self.reception.note(message)
         elif isinstance(message, HeartbeatMessage):
             self.state = f"{message.state.value}, {message.in_flight} in flight, {message.missed} deadlines missed"
+            if message.mode is Mode.OBSERVE:
+                self.state += ", observes only"
+            if message.journal is JournalState.BEHIND:
+                self.state += f", the journal is behind ({message.journal_lost} lost)"
+            if message.plaintext_remote:
+                self.state += ", OPEN TO THE NETWORK WITHOUT ENCRYPTION"
             self.reception.note(message)
 
     def __rich__(self) -> Group:
@@ -62,7 +75,7 @@ class Screen:
         for name in ("score", "threshold", "regions", "latency ms"):
             table.add_column(name, justify="right")
         for row in self.rows:
-            table.add_row(*cells(row), style=STYLES[row.judgement])
+            table.add_row(*(printable(cell) for cell in cells(row)), style=STYLES[row.judgement])
         return Group(table, Text(self.summary()))
 
     def summary(self) -> str:
@@ -91,7 +104,9 @@ def cells(verdict: VerdictMessage) -> tuple[str, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Watch until told to stop; 1 if a verdict is missing or the station fell silent."""
-    subscriber = Subscriber(arguments.endpoint)
+    if not 0 <= arguments.timeout <= LONGEST_S:
+        raise UsageError(f"--timeout {arguments.timeout:g} is no time to wait", f"Use seconds, {LONGEST_S} at most.")
+    subscriber = Subscriber(arguments.endpoint, keys=client_keys(arguments))
     screen = Screen()
     try:
         with contextlib.ExitStack() as stack:
@@ -154,11 +169,11 @@ def _follow(
         heard = time.monotonic()
         message = received[0]
         screen.note(message)
-        if isinstance(message, VerdictMessage):
+        if isinstance(message, VerdictMessage) and not message.is_replay:
             if out is not None:
                 _keep(message, out)
             if live is None and out is not sys.stdout.buffer:
-                console.print("  ".join(cells(message)), highlight=False, soft_wrap=True)
+                console.print(printable("  ".join(cells(message))), highlight=False, soft_wrap=True)
         ended = isinstance(message, HeartbeatMessage) and message.state in (State.HALTED, State.ERROR)
         if ended and arguments.until_halted:
             return False
