@@ -1,0 +1,1 @@
+"""What a station has judged, on disk: kept, searched, exported."""
