@@ -1,4 +1,4 @@
-"""A subscriber that we did not write: Node.js with npm's `zeromq` receives every verdict, mask and heartbeat."""
+"""A subscriber that we did not write: Node.js with npm's `zeromq` receives every verdict, mask, heartbeat and state."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+import zmq
 
 from deploy.demo import elpv
-from edge.bus.messages import HeartbeatMessage, MaskMessage, VerdictMessage
-from edge.bus.topics import TOPICS
+from edge.bus.messages import encode
+from edge.bus.publisher import Publisher
+from edge.bus.topics import HEARTBEAT, STATE, TOPICS, VERDICT
 from edge.engines.base import Engine
 from edge.judge import judge_picture
 from edge.pictures import read_picture
@@ -26,6 +28,9 @@ from edge.recipe import RECIPE_FILE, Recipe, load_recipe
 from edge.sealed import seal
 from edge.types import Judgement, Match
 from tests.conftest import PATIENCE_S, StartLinegate, WriteStation, free_port, lenient
+from tests.edge.feed import state_message, unguarded
+from tests.edge.messages import halted, heartbeat
+from tests.edge.messages import verdict as numbered
 from tests.packages import REPOSITORY
 
 PEER = Path(__file__).resolve().parent / "node"
@@ -128,13 +133,7 @@ def reception(
     masks = tmp_path / "masks"
     masks.mkdir()
     station = station_file(line, recipe={"path": str(dividing_recipe.folder)}, bus={"endpoint": where})
-    peer = subprocess.Popen(
-        [node, str(PEER / "subscriber.mjs"), where, str(masks), str(SILENCE_S)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    with peer:
+    with start_peer(node, where, masks) as peer:
         try:
             runner = start_linegate("run", station)
             out, err = peer.communicate(timeout=PATIENCE_S)
@@ -143,9 +142,24 @@ def reception(
             peer.kill()
     assert runner.returncode == 0, said
     assert peer.returncode == 0, err
-    heard = [Heard(**json.loads(text)) for text in out.splitlines()]
+    heard = understood(out)
     recipe = load_recipe(dividing_recipe.folder, engine.package.info)
     return Reception(heard, masks, expected, recipe, said)
+
+
+def start_peer(node: str, endpoint: str, masks: Path) -> subprocess.Popen[str]:
+    """The peer, listening until the station has ended."""
+    return subprocess.Popen(
+        [node, str(PEER / "subscriber.mjs"), endpoint, str(masks), str(SILENCE_S)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def understood(out: str) -> list[Heard]:
+    """What the peer says it heard."""
+    return [Heard(**json.loads(text)) for text in out.splitlines()]
 
 
 def test_the_peer_receives_every_verdict_exactly_once_and_reads_it_right(reception: Reception) -> None:
@@ -153,6 +167,7 @@ def test_the_peer_receives_every_verdict_exactly_once_and_reads_it_right(recepti
     check_fields(reception)
     check_verdicts(reception)
     check_masks(reception)
+    check_states(reception)
 
 
 def check_order_and_counts(reception: Reception) -> None:
@@ -175,7 +190,7 @@ def check_order_and_counts(reception: Reception) -> None:
 
 def check_fields(reception: Reception) -> None:
     """JavaScript reads what was sent: all fields, whole numbers exact, nothing beside JSON."""
-    kinds = {"verdict": VerdictMessage, "mask": MaskMessage, "heartbeat": HeartbeatMessage}
+    kinds = {topic.name.decode(): topic.message for topic in TOPICS}
     parts = {topic.name.decode(): topic.parts for topic in TOPICS}
     for heard in reception.heard:
         assert heard.parts == parts[heard.topic]
@@ -205,6 +220,7 @@ def check_verdicts(reception: Reception) -> None:
         assert verdict["package_hash"] == reception.recipe.info.package_hash
         assert verdict["recipe_hash"] == reception.recipe.recipe_hash
         assert verdict["is_simulated"] is True
+        assert verdict["is_test"] is verdict["is_replay"] is False
 
 
 def check_masks(reception: Reception) -> None:
@@ -231,6 +247,57 @@ def check_masks(reception: Reception) -> None:
             assert png[y : y + height, x : x + width].any(), "a region shows part of the mask"
 
 
+def check_states(reception: Reception) -> None:
+    """What the station does is told at every change, with the recipe and where to ask for more."""
+    states = reception.of("state")
+    assert [s["state"] for s in states] == ["Preoperational", "ContinuousExecution", "Halted"]
+    (feed,) = {(s["station_id"], s["epoch"]) for s in states}
+    assert {(v["station_id"], v["epoch"]) for v in reception.of("verdict")} == {feed}
+    for state in states:
+        assert (state["mode"], state["detail"], state["first_trigger_seq"]) == ("judge", "", 1)
+        assert state["recipe_hash"] == reception.recipe.recipe_hash
+        assert state["package_hash"] == reception.recipe.info.package_hash
+        assert (state["product"], state["recipe_revision"]) == (
+            reception.recipe.info.product,
+            reception.recipe.info.revision,
+        )
+        for name in ("replay_endpoint", "control_endpoint"):
+            assert state[name] in reception.said
+
+
+def test_a_peer_that_joins_late_learns_the_last_of_each_topic_and_that_the_verdict_opens_no_gate(
+    node: str, endpoint: str, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    last = numbered(2)
+    assert last.accept and not last.is_replay
+    with zmq.Context() as context:
+        publisher = Publisher(context, endpoint, unguarded)
+        for topic, message in (
+            (STATE, state_message()),
+            (VERDICT, numbered(1)),
+            (VERDICT, last),
+            (HEARTBEAT, heartbeat(2)),
+        ):
+            publisher.send(topic, encode(message))
+        with start_peer(node, endpoint, masks) as peer:
+            try:
+                assert publisher.wait_for_subscriber(SILENCE_S), "the peer did not subscribe"
+                publisher.send(VERDICT, encode(numbered(3)))
+                publisher.send(HEARTBEAT, encode(halted(3)))
+                out, err = peer.communicate(timeout=PATIENCE_S)
+            finally:
+                peer.kill()
+                publisher.close()
+    assert peer.returncode == 0, err
+    heard = understood(out)
+    verdicts = [h.body for h in heard if h.topic == "verdict"]
+    assert [(v["seq"], v["is_replay"], v["accept"]) for v in verdicts] == [(2, True, False), (3, False, True)]
+    assert [h.body["state"] for h in heard if h.topic == "state"] == [state_message().state.value]
+    assert [h.body["head_seq"] for h in heard if h.topic == "heartbeat"] == [2, 3]
+
+
 def test_the_order_of_arrival_is_verdict_then_mask(reception: Reception) -> None:
     judged: set[int] = set()
     for heard in reception.heard:
@@ -238,5 +305,5 @@ def test_the_order_of_arrival_is_verdict_then_mask(reception: Reception) -> None
             judged.add(heard.body["seq"])
         elif heard.topic == "mask":
             assert heard.body["seq"] in judged
-        else:
+        elif heard.topic == "heartbeat":
             assert heard.body["head_seq"] == len(judged), "a heartbeat's head is the last verdict before it"

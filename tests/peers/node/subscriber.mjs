@@ -18,8 +18,8 @@ function unsafeNumbers(value, path = "") {
 }
 
 const socket = new Subscriber({ linger: 0 })
-// The station waits for a subscriber to verdicts and heartbeats: masks come first, so that none is missed.
-socket.subscribe("mask", "verdict", "heartbeat")
+// The station waits for a subscriber to verdicts and heartbeats: the others come first, so that none is missed.
+socket.subscribe("mask", "state", "verdict", "heartbeat")
 socket.connect(endpoint)
 
 let timer = patience()
