@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -14,6 +15,7 @@ from edge import SOFTWARE_VERSION
 from edge.errors import LinegateError
 
 EXIT_USAGE = 2
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,13 @@ COMMANDS = (
     Command("commission", "calibration.cli.commission", "", "tighten a recipe's threshold with parts of production"),
     Command("recheck", "calibration.cli.recheck", "", "compare revisions on a golden set; add counter-examples"),
     Command("run", "edge.cli.run", "", "judge what passes a station's camera and publish verdicts"),
+    Command("control", "edge.cli.control", "", "tell a running station what to do: changeover, trigger, status, stop"),
     Command("watch", "edge.cli.watch", "", "show a station's verdicts live"),
     Command("grab", "edge.cli.grab", "", "keep frames of a station's camera as pictures"),
     Command("judge", "edge.cli.judge", "", "judge pictures offline, as the station would"),
+    Command("journal", "edge.cli.journal", "", "search and export what a station has judged"),
+    Command("replay", "edge.cli.replay", "", "judge a part again from what the journal kept, and compare"),
+    Command("keys", "edge.cli.keys", "", "make keys for the bus and for signatures; sign recipes and packages"),
     Command("doctor", "edge.cli.doctor", "", "say what this machine can run and what is missing for more"),
 )
 
@@ -53,15 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((c for c in COMMANDS if words and c.name == words[0]), None)
-    parser = _parser(chosen)
     try:
-        if chosen is None:
-            parser.parse_args(words)
-            parser.print_help()
-            return EXIT_USAGE
-        module = importlib.import_module(chosen.module)
-        module.add_arguments(parser)
-        return int(module.run(parser.parse_args(words[1:])))
+        try:
+            return _run(chosen, words)
+        finally:
+            sys.stdout.flush()
     except LinegateError as error:
         print(f"linegate: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -76,6 +78,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        # What is still in the buffer would be tried again at the end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print(
+            f"linegate: the output cannot be written ({error.strerror}). Free some space, or write elsewhere.",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+
+
+def _run(chosen: Command | None, words: list[str]) -> int:
+    parser = _parser(chosen)
+    if chosen is None:
+        parser.parse_args(words)
+        parser.print_help()
+        return EXIT_USAGE
+    module = importlib.import_module(chosen.module)
+    module.add_arguments(parser)
+    return int(module.run(parser.parse_args(words[1:])))
 
 
 def _parser(chosen: Command | None) -> OneLineParser:
