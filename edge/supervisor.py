@@ -1,32 +1,46 @@
-"""Builds one station from its file, runs the pipeline's stages, and sees that they end well or loudly."""
+"""Builds one station from its file, runs the pipeline's stages, restarts what fails, and sees that it ends well or loudly."""
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import zmq
 
 from edge import SOFTWARE_VERSION
-from edge.bus.compose import Composer
-from edge.bus.messages import Provenance, State
+from edge.assembly import Makers, check_depth, first_recipe, make_job, open_journal, recipe_root
+from edge.bus.auth import Guard
+from edge.bus.control import ControlServer
+from edge.bus.endpoints import is_remote
+from edge.bus.messages import Mode, State
 from edge.bus.publisher import Publisher
-from edge.cameras.base import Camera
-from edge.cameras.replay import ReplayCamera
+from edge.bus.replay import ReplayServer
+from edge.changeover import Changeover, warm_up
+from edge.commands import Commands
 from edge.engines.base import Engine
-from edge.engines.onnx_cpu import OnnxCpuEngine
-from edge.engines.package import load_package
-from edge.errors import BusError, CameraError
-from edge.ledger import Counts
-from edge.pipeline import Pipeline
-from edge.recipe import Recipe, load_recipe
-from edge.station import CameraSettings, Station, config_hash
-from edge.types import Reason
+from edge.errors import BusError, RecipeError
+from edge.intake import Intake
+from edge.job import Job
+from edge.ledger import Counts, Ledger
+from edge.logs import log_event
+from edge.metrics import LatencyHistogram, MetricsServer
+from edge.notify import Notifier
+from edge.outlet import Outlet
+from edge.pipeline import Pipeline, shut
+from edge.recipe import Recipe
+from edge.restart import settle
+from edge.signals import Identity, JournalHealth, Signals
+from edge.stages import Stages
+from edge.station import Station, config_hash, endpoints
+from edge.trust import Trust
 
-JOIN_S = 10.0
+SERVER_JOIN_S = 3.0
+WATCHDOG_STEP_S = 0.5
+_LOG = logging.getLogger("linegate.station")
 
 
 @dataclass(frozen=True)
@@ -38,134 +52,265 @@ class Outcome:
     fault: str
 
 
-def open_camera(settings: CameraSettings) -> Camera:
-    """The camera that the station file asks for.
-
-    Raises:
-        CameraError: it cannot be opened.
-    """
-    source = Path(settings.source)
-    if not source.exists():
-        raise CameraError(f"camera.source {source} does not exist", "Name a folder of pictures or a video file.")
-    return ReplayCamera(settings.id, source, settings.rate_hz, settings.loop, settings.bit_depth)
-
-
-def warm_up(engine: Engine, recipe: Recipe) -> None:
-    """Run once, so that the first part does not pay for what is prepared lazily.
-
-    Raises:
-        EngineError: the engine fails, or does not take this bank.
-    """
-    height, width = engine.package.info.encoder.input_size
-    engine.match(engine.encode(np.zeros((1, height, width, 3), np.uint8)), recipe.bank)
-
-
 class Supervisor:
     """One run of one station. Every failure before `run` is a LinegateError and leaves nothing behind."""
 
-    def __init__(self, station: Station) -> None:
+    def __init__(self, station: Station, makers: Makers | None = None) -> None:
         """Load, verify and warm everything, bind the bus, open the camera.
 
         Raises:
-            LinegateError: whatever is wrong with package, recipe, engine, camera or bus.
+            LinegateError: whatever is wrong with journal, keys, package, recipe, engine, camera or bus.
         """
         self.station = station
-        package = load_package(Path(station.model.package))
-        self.recipe = load_recipe(Path(station.recipe.path), package.info)
-        self._check_depth()
-        self.engine: Engine = OnnxCpuEngine(package, station.model.threads)
-        warm_up(self.engine, self.recipe)
-        self._publisher = Publisher(station.bus.endpoint)
-        try:
-            self._camera = open_camera(station.camera)
-        except BaseException:
-            self._publisher.close()
-            raise
-        deadline_ns = round(station.pipeline.deadline_ms * 1e6)
-        self.pipeline = Pipeline(
-            self._camera,
-            self.engine,
-            self.recipe,
-            self._publisher,
-            Composer(self._provenance(), deadline_ns),
-            deadline_ns=deadline_ns,
-            queue_frames=station.pipeline.queue_frames,
-            heartbeat_ns=round(station.bus.heartbeat_ms * 1e6),
+        self._makers = makers or Makers()
+        self._began = False
+        with contextlib.ExitStack() as stack:
+            self._build(stack)
+            self._resources = stack.pop_all()
+
+    def _build(self, stack: contextlib.ExitStack) -> None:
+        station = self.station
+        self.journal = open_journal(station.journal)
+        stack.callback(self._close_journal)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        stack.callback(self._context.term)
+        self._guard = Guard(self._context, station.security)
+        stack.callback(self._guard.close)
+        trust = Trust(station.security, self.journal)
+        self._package = self._makers.package(trust, Path(station.model.package))
+        mode = self._load_recipe(trust)
+        self.engine: Engine = self._open_engine(self.recipe)
+        self._bind(stack)
+        self._camera = self._makers.camera(station.camera)
+        stack.callback(shut, self._camera)
+        self.epoch = max(time.time_ns() // 1_000_000, self.journal.newest_epoch() + 1)
+        self._assemble(self._job(self.recipe, mode))
+        self._serve(trust, stack)
+        self._trust = trust
+
+    def _load_recipe(self, trust: Trust) -> Mode:
+        path, expected, mode = first_recipe(self.station, self.journal)
+        self.recipe: Recipe | None = None
+        if path is not None:
+            self.recipe = self._makers.recipe(trust, path, self._package)
+            check_depth(self.station.camera, self.recipe)
+            if expected and self.recipe.recipe_hash != expected:
+                raise RecipeError(
+                    f"{path} is not the recipe that was active when the station ended",
+                    "A revision is never edited: restore it, or name another recipe.path in the station file.",
+                )
+        return mode
+
+    def _bind(self, stack: contextlib.ExitStack) -> None:
+        feed, replay, _ = endpoints(self.station.bus)
+        self._feed = feed
+        self.publisher = self._open_publisher()
+        self._feed = self.publisher.endpoint
+        stack.callback(self._close_publisher)
+        self._replay = ReplayServer(self._context, replay, self.journal, self._guard_for("subscribers"))
+        stack.callback(self._replay.close)
+
+    def _open_publisher(self) -> Publisher:
+        return Publisher(self._context, self._feed, self._guard_for("subscribers"))
+
+    def _guard_for(self, domain: str) -> Callable[[zmq.Socket[bytes]], None]:
+        def guard(socket: zmq.Socket[bytes]) -> None:
+            self._guard.apply(socket, "operators" if domain == "operators" else "subscribers")
+
+        return guard
+
+    def _job(self, recipe: Recipe | None, mode: Mode) -> Job:
+        return make_job(self.station, self._camera, self.engine, self.epoch, recipe, mode)
+
+    def _assemble(self, job: Job) -> None:
+        """The pipeline and what belongs to it."""
+        pace, journal = self.station.pipeline, self.journal
+        deadline_ns = round(pace.deadline_ms * 1e6)
+        heartbeat_ns = round(self.station.bus.heartbeat_ms * 1e6)
+        self.latencies = LatencyHistogram()
+        self._notifier = Notifier.from_environment()
+        ledger = Ledger(deadline_ns)
+        self._triggers_known = journal.readable
+        recent = journal.recent_triggers()
+        left = journal.left()
+        recent.update({t.trigger_id: (left.epoch, t.seq) for t in left.triggers if t.trigger_id})
+        self._left = left
+        intake = Intake(ledger, journal, job, min_interval_ns=round(pace.min_interval_ms * 1e6), recent=recent)
+        outlet = Outlet(ledger, journal, self.publisher, self.latencies.note)
+        self.signals = Signals(
+            self._identity(),
+            intake,
+            outlet,
+            lambda: JournalHealth(journal.state, journal.lost, journal.pictures_lost),
+            heartbeat_ns=heartbeat_ns,
+            stall_ns=deadline_ns + heartbeat_ns,
+            single=pace.start == "single",
+            on_progress=self._notifier.progress,
         )
-        self._fault = ""
+        self.pipeline = Pipeline(
+            self._camera, self.engine, ledger, intake, outlet, self.signals, queue_frames=pace.queue_frames
+        )
+
+    def _identity(self) -> Identity:
+        bus = self.station.bus
+        remote = any(is_remote(endpoint) for endpoint in endpoints(bus))
+        return Identity(
+            station_id=self.station.station_id,
+            epoch=self.epoch,
+            package_hash=self._package.info.package_hash,
+            config_hash=config_hash(self.station),
+            software_version=SOFTWARE_VERSION,
+            replay_endpoint=self._replay.endpoint,
+            control_endpoint="",
+            plaintext_remote=remote and not self._guard.enabled,
+        )
+
+    def _serve(self, trust: Trust, stack: contextlib.ExitStack) -> None:
+        """What others may ask of the station."""
+        station, pipeline = self.station, self.pipeline
+        self.changeover = Changeover(
+            pipeline.intake,
+            trust,
+            self.journal,
+            load=lambda path: self._makers.recipe(trust, path, self._package),
+            engine=lambda: self.engine,
+            job=self._job,
+            check=lambda recipe: check_depth(station.camera, recipe),
+            on_change=self.journal.describe,
+            root=recipe_root(station),
+            configured=station.recipe.path,
+        )
+        self._stages = Stages(
+            pipeline,
+            station.supervisor,
+            open_engine=self._reopen_engine,
+            open_camera=lambda: self._makers.camera(station.camera),
+            open_publisher=self._reopen_publisher,
+        )
+        commands = Commands(
+            pipeline,
+            self.changeover,
+            lambda: self.signals.heartbeat(pipeline.ledger.counts()),
+            self._stages.restarts_left,
+            self._knows_triggers,
+            software_trigger=station.camera.trigger == "software",
+        )
+        self._control = ControlServer(self._context, endpoints(station.bus)[2], commands, self._guard_for("operators"))
+        stack.callback(self._control.close)
+        self.signals.announce(self._control.endpoint)
+        if station.metrics.port:
+            metrics = MetricsServer(
+                station.metrics.port,
+                lambda: self.signals.heartbeat(pipeline.ledger.counts()),
+                self.latencies,
+                self._info,
+            )
+            stack.callback(metrics.close)
+
+    def _knows_triggers(self) -> bool:
+        """Whether a trigger that came before would be recognised; learns it when the journal can be read again."""
+        if not self._triggers_known and self.journal.readable:
+            self.pipeline.intake.learn(self.journal.recent_triggers())
+            self._triggers_known = True
+        return self._triggers_known
+
+    def _info(self) -> dict[str, str]:
+        provenance = self.pipeline.intake.job.provenance
+        return {
+            "station_id": provenance.station_id,
+            "product": provenance.product,
+            "recipe_revision": str(provenance.recipe_revision),
+            "software_version": provenance.software_version,
+            "engine": provenance.engine,
+        }
+
+    def _reopen_engine(self) -> Engine:
+        self.engine = self._open_engine(self.pipeline.intake.job.recipe)
+        return self.engine
+
+    def _open_engine(self, recipe: Recipe | None) -> Engine:
+        engine = self._makers.engine(self._package, self.station.model.threads)
+        if recipe is not None:
+            warm_up(engine, recipe)
+        return engine
+
+    def _reopen_publisher(self) -> Publisher:
+        self.publisher.close()
+        self.publisher = self._open_publisher()
+        return self.publisher
+
+    def ask_to_stop(self) -> None:
+        """End soon, with a verdict for every open trigger. May be called by a signal handler."""
+        self._stages.ask_to_stop()
 
     @property
     def endpoint(self) -> str:
         """Where verdicts are published, with the port that was taken."""
-        return self._publisher.endpoint
+        return self.publisher.endpoint
+
+    @property
+    def replay_endpoint(self) -> str:
+        """Where verdicts can be asked for again."""
+        return self._replay.endpoint
+
+    @property
+    def control_endpoint(self) -> str:
+        """Where commands are taken."""
+        return self._control.endpoint
 
     def run(self) -> Outcome:
-        """Run until the stream ends, `pipeline.stop` is called or a stage breaks.
+        """Run until the stream ends, `pipeline.stop` is called or something has failed for good.
 
         Raises:
             BusError: the station waits for a subscriber and none came.
         """
-        try:
-            patience = self.station.bus.wait_for_subscriber_s
-            if patience and not self._publisher.wait_for_subscriber(patience):
+        with self._resources:
+            owed = self._begin()
+            self._stages.serve(self._replay.serve, self._replay.stop)
+            try:
+                self.signals.tell()
+                self._notifier.ready(f"judging on {self.endpoint}")
+                self._wait_for_subscriber()
+                # Not before: a trigger that is taken has a deadline, which the stages see to.
+                self._stages.serve(self._control.serve, self._control.stop)
+                for data in owed:
+                    self.pipeline.outlet.repeat(data)
+                fault = self._stages.run()
+            finally:
+                self._notifier.stopping()
+                self._stages.stop_serving(SERVER_JOIN_S)
+                self.pipeline.stop()
+            return Outcome(self.pipeline.ledger.counts(), self.signals.state, fault)
+
+    def _begin(self) -> list[bytes]:
+        """Settle what the last process left, and begin this epoch."""
+        job = self.pipeline.intake.job
+        self.journal.catch_up()
+        owed = settle(self._left, self.journal, job.provenance, self.pipeline.ledger.deadline_ns)
+        self.journal.begin(self.epoch, time.time_ns() // 1000)
+        self.journal.describe(job)
+        self._began = True
+        self._trust.note_active(f"package {self._package.info.encoder.name}", self._package.info.package_hash)
+        if self.recipe is not None:
+            self._trust.note_active(f"recipe {self.recipe.info.product}", self.recipe.recipe_hash)
+        log_event(_LOG, "started", epoch=self.epoch, restart_verdicts=len(owed), last_epoch=self._left.epoch)
+        return owed
+
+    def _wait_for_subscriber(self) -> None:
+        patience = self.station.bus.wait_for_subscriber_s
+        end = time.monotonic() + patience
+        while patience and not self.publisher.wait_for_subscriber(WATCHDOG_STEP_S):
+            self._notifier.progress()
+            if self._stages.stop_asked:
+                return
+            if time.monotonic() > end:
                 raise BusError(
-                    f"nobody subscribed to {self._publisher.endpoint} within {patience:g} s",
+                    f"nobody subscribed to {self.publisher.endpoint} within {patience:g} s",
                     "Start a subscriber (`linegate watch`), or set bus.wait_for_subscriber_s = 0.",
                 )
-            return self._run_stages()
-        finally:
-            self._camera.close()
-            self._publisher.close()
 
-    def _run_stages(self) -> Outcome:
-        stages = (self.pipeline.grab_stage, self.pipeline.judge_stage, self.pipeline.publish_stage)
-        threads = [threading.Thread(target=self._guard, args=(s,), name=s.__name__, daemon=True) for s in stages]
-        for thread in threads:
-            thread.start()
-        publisher = threads[-1]
-        failed_at: float | None = None
-        while publisher.is_alive():
-            publisher.join(0.2)
-            if self._fault and failed_at is None:
-                failed_at = time.monotonic()
-            if failed_at is not None and time.monotonic() - failed_at > JOIN_S:
-                self.pipeline.give_up_camera()
-        for thread in threads:
-            thread.join(JOIN_S)
-        if self.pipeline.state is not State.HALTED:
-            self.pipeline.bury()
-        return Outcome(self.pipeline.ledger.counts(), self.pipeline.state, self._fault)
+    def _close_publisher(self) -> None:
+        self.publisher.close()
 
-    def _guard(self, stage: Callable[[], None]) -> None:
-        """The one place that catches everything: a broken stage becomes verdicts and state Error, not silence."""
-        try:
-            stage()
-        except Exception as error:  # noqa: BLE001 - the supervisor's duty
-            reason = Reason.CAMERA_LOST if isinstance(error, CameraError) else Reason.ENGINE_FAULT
-            self._fault = f"{stage.__name__} broke: {type(error).__name__}: {error}"
-            self.pipeline.fail(self._fault, reason)
-
-    def _check_depth(self) -> None:
-        camera, shots = self.station.camera.bit_depth, self.recipe.info.bit_depth
-        if camera != shots:
-            raise CameraError(
-                f"the camera's bit_depth is {camera or 8}, the recipe's shots had {shots or 8}",
-                "Set camera.bit_depth to what the product was calibrated with, or calibrate again.",
-            )
-
-    def _provenance(self) -> Provenance:
-        info = self.recipe.info
-        return Provenance(
-            station_id=self.station.station_id,
-            camera_id=self._camera.camera_id,
-            epoch=time.time_ns() // 1_000_000,
-            product=info.product,
-            recipe_revision=info.revision,
-            recipe_hash=self.recipe.recipe_hash,
-            package_hash=info.package_hash,
-            bank_hash=info.bank_sha256,
-            config_hash=config_hash(self.station),
-            software_version=SOFTWARE_VERSION,
-            engine=self.engine.description,
-            is_simulated=self._camera.is_simulated,
-        )
+    def _close_journal(self) -> None:
+        self.journal.close(self.signals.state.value if self._began else "not started")

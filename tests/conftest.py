@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -44,8 +45,9 @@ Process = subprocess.Popen[str]
 class WriteStation(Protocol):
     """Writes a station file into the test's folder.
 
-    The default station replays `source` once, at 50 Hz, and waits for a subscriber on a free ipc endpoint. Each other
-    argument overrides keys of its section.
+    The default station replays `source` once, at 50 Hz, waits for a subscriber on a free ipc endpoint, and keeps its journal
+    and the journal's tail in the test's folder. Each other argument overrides keys of its section, `top` those above all
+    sections.
     """
 
     def __call__(
@@ -57,6 +59,11 @@ class WriteStation(Protocol):
         recipe: Sections = ...,
         pipeline: Sections = ...,
         bus: Sections = ...,
+        journal: Sections = ...,
+        security: Sections = ...,
+        supervisor: Sections = ...,
+        metrics: Sections = ...,
+        top: Sections = ...,
     ) -> Path: ...
 
 
@@ -97,16 +104,25 @@ def run_linegate(*words: str | Path) -> Completed:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that nobody uses now, nor the two after it: replay and control lie there."""
+    while True:
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError, OverflowError):
+            first = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            for step in (1, 2):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port + step))
+            return port
+
+
+def assignments(keys: Sections) -> str:
+    """Lines of a TOML file; JSON scalars are TOML scalars."""
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
 
 
 def section(name: str, keys: Sections) -> str:
-    """One table of a TOML file; JSON scalars are TOML scalars."""
-    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
-    return f"\n[{name}]\n{lines}"
+    """One table of a TOML file."""
+    return f"\n[{name}]\n{assignments(keys)}"
 
 
 @pytest.fixture(scope="session")
@@ -187,6 +203,11 @@ def station_file(tmp_path: Path, endpoint: str, package_folder: Path, recipe_fol
         recipe: Sections = {},  # noqa: B006
         pipeline: Sections = {},  # noqa: B006
         bus: Sections = {},  # noqa: B006
+        journal: Sections = {},  # noqa: B006
+        security: Sections = {},  # noqa: B006
+        supervisor: Sections = {},  # noqa: B006
+        metrics: Sections = {},  # noqa: B006
+        top: Sections = {},  # noqa: B006
     ) -> Path:
         parts = {
             "camera": {"type": "replay", "source": str(source), "rate_hz": 50.0, **camera},
@@ -194,9 +215,14 @@ def station_file(tmp_path: Path, endpoint: str, package_folder: Path, recipe_fol
             "recipe": {"path": str(recipe_folder), **recipe},
             "pipeline": {"deadline_ms": 60_000.0, "queue_frames": 64, **pipeline},
             "bus": {"endpoint": endpoint, "heartbeat_ms": 50.0, "wait_for_subscriber_s": 60.0, **bus},
+            "journal": {"folder": str(tmp_path / "journal"), "tail_folder": str(tmp_path), "tail_mb": 1, **journal},
+            "security": security,
+            "supervisor": supervisor,
+            "metrics": metrics,
         }
         path = tmp_path / "station.toml"
-        text = 'station_id = "test"\n' + "".join(section(name, keys) for name, keys in parts.items())
+        head = assignments({"station_id": "test", **top})
+        text = head + "".join(section(name, keys) for name, keys in parts.items())
         path.write_text(text, encoding="utf-8")
         return path
 

@@ -171,7 +171,12 @@ queue_frames = {QUEUE_FRAMES}
 
 [bus]
 endpoint = "{endpoint}"
+replay_endpoint = "tcp://127.0.0.1:*"
+control_endpoint = "tcp://127.0.0.1:*"
 wait_for_subscriber_s = {PATIENCE_S}
+
+[journal]
+folder = "journal"
 """
 
 

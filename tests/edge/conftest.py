@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,21 +13,21 @@ SHORT_MS = 40.0
 
 
 @pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> Iterator[Line]:
+def line(endpoint: str, tmp_path: Path) -> Iterator[Line]:
     """A station whose deadline never comes."""
-    with running_line(monkeypatch, endpoint) as running:
+    with running_line(endpoint, tmp_path / "journal") as running:
         yield running
 
 
 @pytest.fixture
-def hasty_line(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> Iterator[Line]:
+def hasty_line(endpoint: str, tmp_path: Path) -> Iterator[Line]:
     """A station with a short deadline."""
-    with running_line(monkeypatch, endpoint, deadline_ms=SHORT_MS, heartbeat_ms=10.0) as running:
+    with running_line(endpoint, tmp_path / "journal", deadline_ms=SHORT_MS, heartbeat_ms=10.0) as running:
         yield running
 
 
 @pytest.fixture
-def narrow_line(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> Iterator[Line]:
+def narrow_line(endpoint: str, tmp_path: Path) -> Iterator[Line]:
     """A station where one frame may wait."""
-    with running_line(monkeypatch, endpoint, queue_frames=1) as running:
+    with running_line(endpoint, tmp_path / "journal", queue_frames=1) as running:
         yield running

@@ -21,6 +21,8 @@ from edge.bus.messages import Provenance
 from edge.cameras.base import StreamEnded
 from edge.condition import learn_limits, measure
 from edge.engines.package import BankTensor, DecoderSpec, EncoderSpec, Package, PackageInfo, Tap, WeightsSource
+from edge.job import Job
+from edge.ledger import Entry
 from edge.preprocess import PREPROCESS_VERSION, View
 from edge.recipe import SCHEMA_VERSION, Recipe, RecipeInfo, Threshold
 from edge.types import Bank, Frame, FrameStatus, Match, Picture, Tokens, Trigger
@@ -131,6 +133,17 @@ def fake_provenance() -> Provenance:
     )
 
 
+def fake_job() -> Job:
+    """What fake triggers are judged with."""
+    return Job(fake_recipe(), fake_provenance())
+
+
+def fake_entry(seq: int = 1, *, part_id: str = "", deadline_ns: int = 10**18, trigger_id: str = "") -> Entry:
+    """An entry of a ledger that was opened now."""
+    trigger = Trigger(time.monotonic_ns(), time.time_ns() // 1000, part_id, trigger_id=trigger_id)
+    return Entry(seq, trigger, trigger.time_ns + deadline_ns, fake_job())
+
+
 def nothing(_call: int) -> None:
     """Neither raises nor waits."""
 
@@ -180,11 +193,14 @@ class FakeEngine:
         return tuple(found)
 
 
-Shown = Callable[[], Frame]
+Shown = Callable[[], "Trigger | Frame"]
 
 
 class FakeCamera:
-    """Delivers what the test shows it, in order, and nothing else."""
+    """Delivers what the test shows it, in order, and nothing else.
+
+    A part is first a trigger, then a frame. While `frozen` is set, frames don't come.
+    """
 
     camera_id = "fake"
     is_simulated = True
@@ -192,9 +208,18 @@ class FakeCamera:
     def __init__(self) -> None:
         self._shown: queue.Queue[Shown] = queue.Queue()
         self._count = 0
+        self.fired: list[Trigger] = []
+        self.fire_shows: Picture | None = None
+        self.frozen = False
         self.closed = threading.Event()
 
-    def grab(self, timeout_s: float) -> Frame | None:
+    def fire(self, trigger: Trigger) -> None:
+        """See `Camera.fire`."""
+        self.fired.append(trigger)
+        if self.fire_shows is not None:
+            self._shown.put(self._frame_of(trigger, self.fire_shows))
+
+    def grab(self, timeout_s: float) -> Trigger | Frame | None:
         """See `Camera.grab`."""
         try:
             return self._shown.get(timeout=timeout_s)()
@@ -208,18 +233,30 @@ class FakeCamera:
     def show(self, *pictures: Picture) -> None:
         """Pass parts by the camera."""
         for picture in pictures:
-            self._shown.put(lambda pixels=picture: self._fire(pixels, ""))  # type: ignore[misc]
+            self._pass(picture, "")
 
     def show_damaged(self, fault: str) -> None:
         """Pass a part whose frame does not arrive whole."""
-        self._shown.put(lambda: self._fire(None, fault))
+        self._pass(None, fault)
+
+    def show_trigger(self, trigger_id: str = "") -> Trigger:
+        """Pass a part whose frame never arrives."""
+        trigger = self._trigger(trigger_id)
+        self._shown.put(lambda: trigger)
+        return trigger
+
+    def show_frame(self, trigger: Trigger, picture: Picture) -> None:
+        """Deliver a frame for a trigger that was shown before, or never."""
+        self._shown.put(self._frame_of(trigger, picture))
 
     def show_when(self, released: threading.Event, picture: Picture) -> None:
         """Hang in `grab` until `released`, then deliver."""
 
-        def wait() -> Frame:
+        def wait() -> Trigger:
             assert released.wait(PATIENCE_S), "nobody released the camera"
-            return self._fire(picture, "")
+            trigger = self._trigger("")
+            self._shown.put(self._frame_of(trigger, picture))
+            return trigger
 
         self._shown.put(wait)
 
@@ -235,9 +272,22 @@ class FakeCamera:
         """Let the stream end."""
         self.break_with(StreamEnded())
 
-    def _fire(self, pixels: Picture | None, fault: str) -> Frame:
+    def _pass(self, pixels: Picture | None, fault: str) -> None:
+        cell: list[Trigger] = []
+
+        def see() -> Trigger:
+            cell.append(self._trigger(""))
+            return cell[0]
+
+        self._shown.put(see)
+        if not self.frozen:
+            self._shown.put(lambda: self._frame_of(cell[0], pixels, fault)())  # noqa: PLW0108 - the trigger comes first
+
+    def _trigger(self, trigger_id: str) -> Trigger:
         self._count += 1
-        now = time.monotonic_ns()
-        trigger = Trigger(self._count, now, time.time_ns() // 1000, f"part-{self._count}")
+        return Trigger(time.monotonic_ns(), time.time_ns() // 1000, f"part-{self._count}", trigger_id=trigger_id)
+
+    def _frame_of(self, trigger: Trigger, pixels: Picture | None, fault: str = "") -> Callable[[], Frame]:
         status = FrameStatus.INCOMPLETE if pixels is None else FrameStatus.COMPLETE
-        return Frame(trigger, self._count, status, now, pixels, fault)
+        number = self._count
+        return lambda: Frame(trigger, number, status, time.monotonic_ns(), pixels, fault)

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-import pytest
+import msgspec
 
+from edge.assembly import Makers
 from edge.bus.messages import HeartbeatMessage, MaskMessage, State, VerdictMessage
 from edge.bus.subscriber import Message, Subscriber
-from edge.engines.package import Package
-from edge.station import BusSettings, CameraSettings, ModelSettings, PipelineSettings, RecipeSettings, Station
+from edge.errors import LinegateError
+from edge.station import (
+    BusSettings,
+    CameraSettings,
+    JournalSettings,
+    ModelSettings,
+    PipelineSettings,
+    RecipeSettings,
+    Station,
+    SupervisorSettings,
+)
 from edge.supervisor import Outcome, Supervisor
 from edge.types import Judgement
 from tests.edge.fakes import PATIENCE_S, FakeCamera, FakeEngine, fake_package, fake_recipe
 
 LONG_MS = 600_000.0
 POLL_MS = 200
+T = TypeVar("T")
 
 
 class Line:
@@ -94,34 +106,24 @@ class Line:
 
 @contextmanager
 def running_line(
-    monkeypatch: pytest.MonkeyPatch,
     endpoint: str,
+    journal_folder: Path,
     *,
     deadline_ms: float = LONG_MS,
     queue_frames: int = 64,
     heartbeat_ms: float = 20.0,
+    spare_cameras: Sequence[FakeCamera | LinegateError] = (),
+    spare_engines: Sequence[FakeEngine | LinegateError] = (),
+    **sections: msgspec.Struct,
 ) -> Iterator[Line]:
-    """A running station; it is stopped at the end, however the test ends."""
+    """A running station; it is stopped at the end, however the test ends. `sections` replace those of the station file.
+
+    Each time the station opens a camera or an engine again it gets the next spare, or its error.
+    """
     camera, engine = FakeCamera(), FakeEngine()
-
-    def fake_engine(_package: Package, _threads: int) -> FakeEngine:
-        return engine
-
-    with monkeypatch.context() as patch:
-        patch.setattr("edge.supervisor.load_package", lambda _folder: fake_package())
-        patch.setattr("edge.supervisor.load_recipe", lambda _path, _info: fake_recipe())
-        patch.setattr("edge.supervisor.OnnxCpuEngine", fake_engine)
-        patch.setattr("edge.supervisor.open_camera", lambda _settings: camera)
-        supervisor = Supervisor(
-            Station(
-                station_id="test",
-                camera=CameraSettings("replay", "nowhere", 1.0),
-                model=ModelSettings("nowhere"),
-                recipe=RecipeSettings(str(Path("nowhere"))),
-                pipeline=PipelineSettings(deadline_ms, queue_frames),
-                bus=BusSettings(endpoint, heartbeat_ms, wait_for_subscriber_s=PATIENCE_S),
-            )
-        )
+    station = fake_station(endpoint, journal_folder, deadline_ms, queue_frames, heartbeat_ms)
+    makers = fake_makers(camera, engine, spare_cameras, spare_engines)
+    supervisor = Supervisor(msgspec.structs.replace(station, **sections), makers)
     engine.calls = 0
     engine.entered.clear()
     subscriber = Subscriber(endpoint, masks=True)
@@ -133,6 +135,51 @@ def running_line(
         supervisor.pipeline.stop()
         line.join()
         subscriber.close()
+
+
+def fake_makers(
+    camera: FakeCamera,
+    engine: FakeEngine,
+    spare_cameras: Sequence[FakeCamera | LinegateError] = (),
+    spare_engines: Sequence[FakeEngine | LinegateError] = (),
+) -> Makers:
+    """A station made of these."""
+    next_camera, next_engine = in_turn(camera, spare_cameras), in_turn(engine, spare_engines)
+    return Makers(
+        package=lambda _trust, _folder: fake_package(),
+        recipe=lambda _trust, _path, _package: fake_recipe(),
+        engine=lambda _package, _threads: next_engine(),
+        camera=lambda _settings: next_camera(),
+    )
+
+
+def in_turn(first: T, spares: Sequence[T | LinegateError]) -> Callable[[], T]:
+    """Gives the first, then one spare after the other; raises those that are errors. Without spares, the first again."""
+    left = [first, *spares]
+
+    def give() -> T:
+        found = left.pop(0) if spares else first
+        if isinstance(found, LinegateError):
+            raise found
+        return found
+
+    return give
+
+
+def fake_station(
+    endpoint: str, journal_folder: Path, deadline_ms: float, queue_frames: int, heartbeat_ms: float
+) -> Station:
+    """The station file of a fake station, whose parts give up soon."""
+    return Station(
+        station_id="test",
+        camera=CameraSettings("replay", "nowhere", 1.0, trigger="software"),
+        model=ModelSettings("nowhere"),
+        recipe=RecipeSettings(str(Path("nowhere"))),
+        pipeline=PipelineSettings(deadline_ms, queue_frames),
+        bus=BusSettings(endpoint, heartbeat_ms, wait_for_subscriber_s=PATIENCE_S),
+        journal=JournalSettings(folder=str(journal_folder), tail_folder=str(journal_folder), tail_mb=1),
+        supervisor=SupervisorSettings(restarts=0),
+    )
 
 
 def by_trigger(line: Line) -> dict[int, VerdictMessage]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import zmq
 
-from edge.bus.messages import HeartbeatMessage, State, VerdictMessage
+from edge.bus.messages import HeartbeatMessage, State, VerdictMessage, encode
 from edge.bus.publisher import Publisher
 from edge.bus.subscriber import Subscriber
 from edge.bus.topics import HEARTBEAT, VERDICT
@@ -22,8 +25,18 @@ from tests.conftest import (
     free_port,
     one_line,
 )
+from tests.edge.feed import unguarded
 from tests.edge.messages import halted, heartbeat, verdict
 from tests.edge.videos import write_video
+
+
+@pytest.fixture
+def publisher(endpoint: str) -> Iterator[Publisher]:
+    """Says what the test wants `watch` to hear."""
+    with zmq.Context() as context:
+        made = Publisher(context, endpoint, unguarded)
+        yield made
+        made.close()
 
 
 def lines_of(text: str) -> list[dict[str, Any]]:
@@ -87,48 +100,49 @@ def watched(publisher: Publisher, watch: Process, *messages: VerdictMessage | He
     """What `watch` says of these messages."""
     assert publisher.wait_for_subscriber(60)
     for message in messages:
-        publisher.send(VERDICT if isinstance(message, VerdictMessage) else HEARTBEAT, message)
+        publisher.send(VERDICT if isinstance(message, VerdictMessage) else HEARTBEAT, encode(message))
     return watch.communicate(timeout=60)[1]
 
 
-def test_watch_ends_with_1_when_a_verdict_is_missing(endpoint: str, start_linegate: StartLinegate) -> None:
-    publisher = Publisher(endpoint)
+def test_watch_ends_with_1_when_a_verdict_is_missing(
+    publisher: Publisher, endpoint: str, start_linegate: StartLinegate
+) -> None:
     watch = start_linegate("watch", endpoint, "--until-halted", "--timeout", "60")
     said = watched(publisher, watch, heartbeat(0), verdict(1), verdict(3), halted(3))
-    publisher.close()
     assert watch.returncode == 1
     assert "2 verdicts" in said and "1 missing" in said and "Halted" in said
 
 
-def test_watch_tells_a_message_that_is_none_on_one_line(endpoint: str, start_linegate: StartLinegate) -> None:
-    publisher = Publisher(endpoint)
+def test_watch_tells_a_message_that_is_none_on_one_line(
+    publisher: Publisher, endpoint: str, start_linegate: StartLinegate
+) -> None:
     watch = start_linegate("watch", endpoint, "--timeout", "60")
     assert publisher.wait_for_subscriber(60)
-    publisher.send(HEARTBEAT, verdict(1))
+    publisher.send(HEARTBEAT, encode(verdict(1)))
     _, err = watch.communicate(timeout=60)
-    publisher.close()
     assert watch.returncode == 2
     assert len(err.splitlines()) == 1 and "malformed" in err
 
 
-def test_an_interrupted_watch_still_tells_what_it_saw(endpoint: str, start_linegate: StartLinegate) -> None:
-    publisher = Publisher(endpoint)
+def test_an_interrupted_watch_still_tells_what_it_saw(
+    publisher: Publisher, endpoint: str, start_linegate: StartLinegate
+) -> None:
     watch = start_linegate("watch", endpoint)
     assert publisher.wait_for_subscriber(60)
-    publisher.send(VERDICT, verdict(1))
+    publisher.send(VERDICT, encode(verdict(1)))
     assert watch.stdout is not None
     assert "OK" in watch.stdout.readline()
     watch.send_signal(signal.SIGINT)
     _, err = watch.communicate(timeout=60)
-    publisher.close()
     assert watch.returncode == 0 and "1 verdicts" in err and "Traceback" not in err
 
 
 def test_run_refuses_a_port_in_use(linegate: RunLinegate, shots_folder: Path, station_file: WriteStation) -> None:
     endpoint = f"tcp://127.0.0.1:{free_port()}"
-    holder = Publisher(endpoint)
-    done = linegate("run", station_file(shots_folder, bus={"endpoint": endpoint}))
-    holder.close()
+    with zmq.Context() as context:
+        holder = Publisher(context, endpoint, unguarded)
+        done = linegate("run", station_file(shots_folder, bus={"endpoint": endpoint}))
+        holder.close()
     assert done.returncode == 2 and done.stdout == ""
     assert endpoint in one_line(done)
 
@@ -211,4 +225,25 @@ def test_a_signal_ends_a_station_with_every_trigger_judged(
     subscriber.close()
     _, err = run.communicate(timeout=60)
     assert run.returncode == 0 and "Traceback" not in err
+    assert f"Halted: {verdicts} triggers" in err.splitlines()[-1]
+
+
+def test_a_burst_of_signals_ends_a_station_cleanly(
+    shots_folder: Path, station_file: WriteStation, endpoint: str, start_linegate: StartLinegate
+) -> None:
+    """The handler may interrupt itself, and anything that holds a lock."""
+    with contextlib.closing(Subscriber(endpoint)) as subscriber:
+        run = start_linegate("run", station_file(shots_folder, camera={"loop": True, "rate_hz": 200.0}))
+        verdicts, state = 0, None
+        while state is not State.HALTED:
+            received = subscriber.receive(60_000)
+            assert received is not None, "the station fell silent"
+            message = received[0]
+            state = getattr(message, "state", None) if isinstance(message, HeartbeatMessage) else None
+            verdicts += isinstance(message, VerdictMessage)
+            if verdicts == 3:
+                for number in (signal.SIGTERM, signal.SIGINT) * 50:
+                    run.send_signal(number)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 0 and "Traceback" not in err, err
     assert f"Halted: {verdicts} triggers" in err.splitlines()[-1]

@@ -28,6 +28,7 @@ PROBE = """
 import sys
 import linegate
 import edge.supervisor, edge.cli.run, edge.cli.watch, edge.cli.judge, edge.cli.doctor, edge.cli.grab
+import edge.bus.client, edge.bus.aio, edge.cli.control, edge.cli.journal, edge.cli.keys
 
 station, recipe, package, picture = sys.argv[1:]
 codes = [
@@ -83,7 +84,7 @@ def test_a_station_runs_without_training_libraries_and_in_little_memory(
     assert found.peak_kib / 1024 < MOST_MIB
 
 
-@pytest.mark.parametrize("name", ["run", "watch", "judge", "doctor", "grab"])
+@pytest.mark.parametrize("name", ["run", "watch", "judge", "doctor", "grab", "control", "journal", "keys"])
 def test_each_runtime_command_imports_nothing_of_training(name: str) -> None:
     script = f"import sys, edge.cli.{name}; print(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
     words = [sys.executable, "-c", script]

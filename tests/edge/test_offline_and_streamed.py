@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.demo.elpv import Elpv
-from edge.bus.messages import HeartbeatMessage, State, VerdictMessage
+from edge.bus.messages import HeartbeatMessage, MaskMessage, State, VerdictMessage
 from edge.bus.subscriber import Subscriber
 from tests.conftest import Process, RunLinegate, StartLinegate, WriteStation
 
@@ -48,7 +48,7 @@ def receive_all(subscriber: Subscriber, station: Process) -> Received:
             found.verdicts[message.part_id] = message
         elif isinstance(message, HeartbeatMessage):
             found.last = message
-        else:
+        elif isinstance(message, MaskMessage):
             found.masks[message.part_id] = png
     return found
 

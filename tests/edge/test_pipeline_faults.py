@@ -1,18 +1,19 @@
-"""A station whose stages break or hang fails closed, and says so."""
+"""A station whose stages break or hang, and may not be restarted, fails closed and says so."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from edge.bus.compose import Composer
 from edge.bus.messages import State
 from edge.errors import CameraError
+from edge.station import SupervisorSettings
 from edge.types import Judgement, Reason
 from tests.edge.fakes import defective_part, normal_part
-from tests.edge.line import Line, assert_counts_agree, by_trigger
+from tests.edge.line import Line, assert_counts_agree, by_trigger, running_line
 
 
 def hold_three_parts(line: Line) -> None:
@@ -39,18 +40,27 @@ def test_a_broken_judge_stage_closes_every_open_trigger_and_ends_in_error(line: 
     line.engine.before_encoding = break_down
     line.engine.gate.set()
     line.wait()
-    assert_failed_closed(line, "judge_stage broke: RuntimeError: a bug")
+    assert_failed_closed(line, "the engine failed: RuntimeError: a bug")
     assert {v.reason for v in line.verdicts} == {Reason.ENGINE_FAULT}
 
 
-@pytest.mark.parametrize("error", [CameraError("the camera is gone", "Plug it in."), RuntimeError("a bug")])
-def test_a_broken_grab_stage_closes_every_open_trigger_and_ends_in_error(line: Line, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CameraError("the camera is gone", "Plug it in."), "the camera failed: the camera is gone. Plug it in."),
+        (RuntimeError("a bug"), "the camera failed: RuntimeError: a bug"),
+    ],
+)
+def test_a_broken_grab_stage_closes_every_open_trigger_and_ends_in_error(
+    line: Line, error: Exception, words: str
+) -> None:
     hold_three_parts(line)
     line.camera.break_with(error)
     line.read_verdicts(3)
     line.engine.gate.set()
     line.wait()
-    assert_failed_closed(line, "grab_stage broke")
+    assert_failed_closed(line, words)
+    assert {v.reason for v in line.verdicts} == {Reason.CAMERA_LOST}
 
 
 def test_a_lost_camera_is_named_as_the_reason(line: Line) -> None:
@@ -73,19 +83,19 @@ def test_a_broken_publish_stage_closes_every_open_trigger_and_ends_in_error(
             assert released.wait(60)
 
     def break_down(*_: object) -> None:
-        assert others_wait.wait(60)
-        raise RuntimeError("a bug")
+        if others_wait.is_set():
+            raise RuntimeError("a bug")
 
     released = threading.Event()
     line.engine.before_encoding = hold_the_others
-    monkeypatch.setattr(Composer, "mask", break_down)
+    monkeypatch.setattr("edge.press.Press.collect", break_down)
     line.camera.show(defective_part(), normal_part(), normal_part())
     assert line.camera.closed.wait(60)
     released.set()
     outcome = line.join()
     while line.read(timeout_ms=200) is not None:
         pass
-    assert "publish_stage broke: RuntimeError: a bug" in outcome.fault
+    assert "the publisher failed: RuntimeError: a bug" in outcome.fault
     assert (outcome.state, outcome.counts.in_flight) == (State.ERROR, 0)
     assert sorted(by_trigger(line)) == list(range(1, outcome.counts.triggers_seen + 1))
 
@@ -108,21 +118,20 @@ def test_a_frame_that_arrives_while_the_station_fails_gets_its_verdict_too(line:
     assert outcome.counts.in_flight == 0, "a trigger was opened and never closed"
 
 
-def test_a_camera_that_never_returns_does_not_keep_a_broken_station_alive(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_camera_that_never_returns_does_not_keep_a_broken_station_alive(endpoint: str, tmp_path: Path) -> None:
     def break_down(_call: int) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("edge.supervisor.JOIN_S", 0.1)
-    line.engine.before_encoding = break_down
+    soon = SupervisorSettings(restarts=0, hang_s=0.5)
     released = threading.Event()
-    line.camera.show(normal_part())
-    line.camera.show_when(released, normal_part())
-    outcome = line.join()
-    released.set()
-    assert (outcome.state, outcome.counts.in_flight) == (State.ERROR, 0)
-    assert [v.judgement for v in line.read_verdicts(1)] == [Judgement.NOT_DECIDABLE]
+    with running_line(endpoint, tmp_path, supervisor=soon) as line:
+        line.engine.before_encoding = break_down
+        line.camera.show(normal_part())
+        line.camera.show_when(released, normal_part())
+        outcome = line.join()
+        released.set()
+        assert (outcome.state, outcome.counts.in_flight) == (State.ERROR, 0)
+        assert [v.judgement for v in line.read_verdicts(1)] == [Judgement.NOT_DECIDABLE]
 
 
 def test_the_heartbeat_stops_while_the_engine_hangs_and_comes_back(hasty_line: Line) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge.cameras.base import StreamEnded
+from edge.assembly import open_camera
+from edge.cameras.base import SourceBroken, StreamEnded
 from edge.cameras.replay import ReplayCamera
 from edge.errors import CameraError
 from edge.station import CameraSettings
-from edge.supervisor import open_camera
-from edge.types import Frame, FrameStatus
+from edge.types import Frame, FrameStatus, Trigger
 from tests.edge.png import GREY, RGB, png
 from tests.edge.videos import FRAMES, write_video
 
@@ -36,13 +37,30 @@ def folder(tmp_path: Path) -> Path:
 
 
 def replay(source: Path, loop: bool = False, bit_depth: int | None = None) -> ReplayCamera:
-    return ReplayCamera("cam0", source, FAST_HZ, loop, bit_depth)
+    return ReplayCamera(CameraSettings("replay", str(source), FAST_HZ, loop=loop, bit_depth=bit_depth))
+
+
+def fired(source: Path, loop: bool = False) -> ReplayCamera:
+    return ReplayCamera(CameraSettings("replay", str(source), FAST_HZ, loop=loop, trigger="software"))
+
+
+def arrival(camera: ReplayCamera) -> Trigger | Frame:
+    while (arrived := camera.grab(1.0)) is None:
+        pass
+    return arrived
 
 
 def grab_next(camera: ReplayCamera) -> Frame:
-    while (frame := camera.grab(1.0)) is None:
-        pass
+    """The frame of the next trigger, which comes right after it."""
+    trigger = arrival(camera)
+    assert isinstance(trigger, Trigger), "a frame without its trigger"
+    frame = arrival(camera)
+    assert isinstance(frame, Frame) and frame.trigger is trigger
     return frame
+
+
+def trigger_now(part_id: str = "") -> Trigger:
+    return Trigger(time.monotonic_ns(), time.time_ns() // 1000, part_id)
 
 
 def grab_all(camera: ReplayCamera) -> list[Frame]:
@@ -62,9 +80,9 @@ def test_pictures_come_once_in_the_order_of_their_names(folder: Path) -> None:
         assert tuple(frame.pixels[0, 0]) == COLOURS[frame.trigger.part_id]
 
 
-def test_triggers_and_frames_are_numbered_without_gaps_and_time_never_runs_back(folder: Path) -> None:
+def test_frames_are_numbered_without_gaps_and_time_never_runs_back(folder: Path) -> None:
     frames = grab_all(replay(folder))
-    assert [frame.trigger.seq for frame in frames] == [frame.frame_id for frame in frames] == [1, 2, 3]
+    assert [frame.frame_id for frame in frames] == [1, 2, 3]
     for frame in frames:
         assert frame.trigger.time_ns <= frame.captured_ns and frame.trigger.wall_us > 0
     for before, after in pairwise(frames):
@@ -83,7 +101,7 @@ def test_a_loop_goes_on_and_keeps_counting(folder: Path) -> None:
     camera = replay(folder, loop=True)
     frames = [grab_next(camera) for _ in range(8)]
     assert [frame.trigger.part_id for frame in frames] == [f"{c}.png" for c in "abcabcab"]
-    assert [frame.trigger.seq for frame in frames] == list(range(1, 9))
+    assert [frame.frame_id for frame in frames] == list(range(1, 9))
 
 
 def test_a_file_that_cannot_be_decoded_is_an_incomplete_frame(folder: Path) -> None:
@@ -112,8 +130,8 @@ def test_deep_pictures_need_the_depth_of_the_station_file(folder: Path) -> None:
 
 
 def test_nothing_comes_before_it_is_due_and_closing_ends_the_wait(folder: Path) -> None:
-    camera = ReplayCamera("cam0", folder, 0.001, loop=True)
-    assert camera.grab(0.0) is not None
+    camera = ReplayCamera(CameraSettings("replay", str(folder), 0.001, loop=True))
+    assert isinstance(camera.grab(0.0), Trigger) and isinstance(camera.grab(0.0), Frame)
     assert camera.grab(0.0) is None
     threading.Timer(0.05, camera.close).start()
     with pytest.raises(StreamEnded):
@@ -159,16 +177,17 @@ def test_a_video_gives_its_frames_in_order_and_in_rgb(video: Path) -> None:
 def test_a_video_loops(video: Path) -> None:
     camera = replay(video, loop=True)
     frames = [grab_next(camera) for _ in range(7)]
-    assert frames[5].trigger.part_id == "line.avi#000001" and frames[6].trigger.seq == 7
+    assert frames[5].trigger.part_id == "line.avi#000001" and frames[6].frame_id == 7
 
 
 def test_a_video_that_breaks_off_is_a_camera_error_after_its_last_frame(video: Path) -> None:
     camera = replay(video, loop=True)
     video.write_bytes(b"junk")
     frames = [grab_next(camera) for _ in range(FRAMES)]
-    assert frames[-1].pixels is not None and frames[-1].trigger.seq == FRAMES
-    with pytest.raises(CameraError):
-        grab_next(camera)
+    assert frames[-1].pixels is not None and frames[-1].frame_id == FRAMES
+    for _ in range(2):
+        with pytest.raises(SourceBroken, match="cannot be decoded"):
+            camera.grab(1.0)
 
 
 def test_a_file_that_is_no_video_is_a_camera_error(tmp_path: Path) -> None:
@@ -176,3 +195,35 @@ def test_a_file_that_is_no_video_is_a_camera_error(tmp_path: Path) -> None:
     path.write_bytes(b"junk")
     with pytest.raises(CameraError, match="cannot be decoded as a video"):
         replay(path, loop=True)
+
+
+def test_with_a_software_trigger_nothing_comes_unasked(folder: Path) -> None:
+    camera = fired(folder)
+    assert camera.grab(0.0) is None and camera.grab(0.02) is None
+
+
+def test_each_software_trigger_gets_the_next_picture_in_a_frame_that_names_it(folder: Path) -> None:
+    camera = fired(folder)
+    triggers = [trigger_now(f"part-{number}") for number in range(3)]
+    for trigger in triggers:
+        camera.fire(trigger)
+    for trigger, name in zip(triggers, ("a.png", "b.png", "c.png"), strict=True):
+        frame = camera.grab(1.0)
+        assert isinstance(frame, Frame) and frame.trigger is trigger and frame.pixels is not None
+        assert tuple(frame.pixels[0, 0]) == COLOURS[name]
+    with pytest.raises(StreamEnded):
+        camera.grab(0.0)
+
+
+def test_closing_ends_the_wait_for_a_software_trigger(folder: Path) -> None:
+    camera = fired(folder)
+    threading.Timer(0.05, camera.close).start()
+    with pytest.raises(StreamEnded):
+        camera.grab(600.0)
+
+
+def test_a_camera_with_a_timer_takes_no_software_trigger(folder: Path) -> None:
+    camera = replay(folder)
+    with pytest.raises(CameraError, match=r"camera\.trigger"):
+        camera.fire(trigger_now())
+    assert len(grab_all(camera)) == 3

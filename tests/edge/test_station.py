@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.errors import StationError
-from edge.station import Station, config_hash, load_station
+from edge.station import SecuritySettings, Station, config_hash, endpoints, load_station
 
 GOOD = """
 station_id = "press-4"
@@ -60,6 +60,44 @@ def test_a_good_file_is_read_with_defaults() -> None:
     assert (station.pipeline.deadline_ms, station.pipeline.queue_frames) == (80.0, 4)
     assert (station.bus.heartbeat_ms, station.bus.allow_remote_plaintext) == (500.0, False)
     assert (station.camera.loop, station.camera.bit_depth, station.model.threads) == (False, None, 0)
+    assert (station.camera.trigger, station.pipeline.start, station.pipeline.min_interval_ms) == (
+        "timer",
+        "continuous",
+        0.0,
+    )
+    assert (station.journal.enabled, station.journal.entries, station.journal.keep_accepts_every) == (True, 200_000, 50)
+    assert (station.supervisor.restarts, station.supervisor.within_s, station.supervisor.hang_s) == (5, 60.0, 5.0)
+    assert (station.security, station.metrics.port) == (SecuritySettings(), 0)
+
+
+SECTIONS = """
+[journal]
+folder = "kept"
+tail_folder = "/mem"
+
+[security]
+secret_key = "keys/station.key_secret"
+subscribers = "keys/subscribers"
+operators = "/etc/operators"
+signers = ""
+"""
+
+
+def test_paths_of_all_sections_start_at_the_file_and_empty_ones_stay_empty(tmp_path: Path) -> None:
+    path = tmp_path / "station.toml"
+    path.write_text(GOOD + SECTIONS)
+    station = load_station(path)
+    assert (Path(station.journal.folder), station.journal.tail_folder) == (tmp_path / "kept", "/mem")
+    security = station.security
+    assert Path(security.secret_key) == tmp_path / "keys" / "station.key_secret"
+    assert Path(security.subscribers) == tmp_path / "keys" / "subscribers"
+    assert (security.operators, security.signers, station.recipe.root) == ("/etc/operators", "", "")
+
+
+def test_replay_and_control_lie_beside_the_feed_unless_they_are_named() -> None:
+    assert endpoints(load(GOOD).bus) == tuple(f"tcp://127.0.0.1:{port}" for port in (5600, 5601, 5602))
+    named = load(with_endpoint("ipc:///run/bus", 'control_endpoint = "tcp://127.0.0.1:9"\n'))
+    assert endpoints(named.bus) == ("ipc:///run/bus", "ipc:///run/bus-replay", "tcp://127.0.0.1:9")
 
 
 def test_relative_paths_start_at_the_file_and_absolute_ones_stay(tmp_path: Path) -> None:
@@ -123,6 +161,14 @@ def test_an_unknown_section_is_refused() -> None:
         ('"top"', '"a b"', "camera.id"),
         ('"top"', '"top"\nbit_depth = 8', "camera.bit_depth"),
         ('"top"', '"top"\nbit_depth = 17', "camera.bit_depth"),
+        ('"top"', '"top"\ntrigger = "button"', "camera.trigger"),
+        ("= 80", '= 80\nstart = "later"', "pipeline.start"),
+        ("= 80", "= 80\nmin_interval_ms = -1", "pipeline.min_interval_ms"),
+        ("= 80", "= 80\n[journal]\nentries = 999", "journal.entries"),
+        ("= 80", "= 80\n[journal]\ntail_mb = 0", "journal.tail_mb"),
+        ("= 80", "= 80\n[supervisor]\nrestarts = -1", "supervisor.restarts"),
+        ("= 80", "= 80\n[supervisor]\nhang_s = 0", "supervisor.hang_s"),
+        ("= 80", "= 80\n[metrics]\nport = 65536", "metrics.port"),
         ('"press-4"', '"../press"', "station_id"),
         ('"press-4"', '""', "station_id"),
         ('"parts"', "3", "camera.source"),
@@ -132,11 +178,15 @@ def test_a_wrong_value_is_refused_and_its_key_named(good: str, bad: str, named: 
     assert named in refused(GOOD.replace(good, bad, 1)).what
 
 
-@pytest.mark.parametrize(
-    "line", ['station_id = "press-4"', 'source = "parts"', "rate_hz = 12.5", 'path = "/recipes/cell"']
-)
+@pytest.mark.parametrize("line", ['station_id = "press-4"', 'source = "parts"', "rate_hz = 12.5", "package ="])
 def test_a_missing_key_is_named(line: str) -> None:
-    assert line.partition(" ")[0] in refused(GOOD.replace(line, "")).what
+    text = "".join(kept for kept in GOOD.splitlines(keepends=True) if not kept.startswith(line))
+    assert line.partition(" ")[0] in refused(text).what
+
+
+def test_without_a_recipe_the_station_waits_for_one() -> None:
+    station = load(GOOD.replace('path = "/recipes/cell"', ""))
+    assert (station.recipe.path, station.recipe.root) == ("", "")
 
 
 def test_another_camera_type_is_refused() -> None:
@@ -173,6 +223,29 @@ def test_an_endpoint_open_to_the_network_needs_consent(endpoint: str) -> None:
     assert "allow_remote_plaintext" in refused(with_endpoint(endpoint)).remedy
     station = load(with_endpoint(endpoint, "allow_remote_plaintext = true\n"))
     assert station.bus.endpoint == endpoint
+
+
+@pytest.mark.parametrize("endpoint", OPEN)
+@pytest.mark.parametrize("name", ["replay_endpoint", "control_endpoint"])
+def test_replay_and_control_open_to_the_network_need_consent_too(name: str, endpoint: str) -> None:
+    more = f'{name} = "{endpoint}"\n'
+    error = refused(GOOD + more)
+    assert f"bus.{name}" in error.what and "allow_remote_plaintext" in error.remedy
+    assert load(GOOD + more + "allow_remote_plaintext = true\n")
+
+
+@pytest.mark.parametrize("endpoint", OPEN)
+def test_with_a_secret_key_an_endpoint_may_be_open_to_the_network(endpoint: str) -> None:
+    assert load(with_endpoint(endpoint, SECTIONS)).bus.endpoint == endpoint
+
+
+@pytest.mark.parametrize("name", ["replay_endpoint", "control_endpoint"])
+def test_what_is_no_endpoint_for_replay_or_control_is_refused_and_named(name: str) -> None:
+    assert f"bus.{name}" in refused(GOOD + f'{name} = "5556"\n').what
+
+
+def test_a_feed_on_the_last_port_leaves_none_for_replay() -> None:
+    assert "bus.replay_endpoint" in refused(with_endpoint("tcp://127.0.0.1:65535")).what
 
 
 @pytest.mark.parametrize("endpoint", ["", "5556", "tcp://127.0.0.1", "udp://127.0.0.1:5", "tcp://127.0.0.1:99999"])
