@@ -10,7 +10,7 @@ SHOTS ?= 2,4,8
 MAGNETIC_TILE ?=
 PACKAGE := build/packages/efficientnet-lite2
 
-.PHONY: help demo test lint bench bench-detection clean
+.PHONY: help demo test lint bench bench-detection chaos endurance clean
 help:
 	@echo "make demo             the main job on real pictures (first time: a few minutes, mostly installing)"
 	@echo "make test             the test suite"
@@ -18,6 +18,8 @@ help:
 	@echo "make bench            latency against the bare encoder          -> build/bench/latency.json"
 	@echo "make bench-detection  detection quality and claims (DRAWS=10 SHOTS=2,4,8"
 	@echo "                      MAGNETIC_TILE=folder of that set)            -> build/bench/detection.json"
+	@echo "make chaos            100,000 parts while everything goes wrong  -> build/bench/chaos.json"
+	@echo "make endurance        a million verdicts: memory and disk flat   -> build/bench/endurance.json"
 	@echo "make clean            remove .venv and build"
 
 .venv/.python:
@@ -55,6 +57,14 @@ bench: .venv/.dev $(PACKAGE)/package.json
 bench-detection: .venv/.dev $(PACKAGE)/package.json
 	$(BIN)/python -m tests.bench.detection --model $(PACKAGE) --draws $(DRAWS) --shots $(SHOTS) \
 		$(if $(MAGNETIC_TILE),--magnetic-tile "$(MAGNETIC_TILE)") --out build/bench/detection.json
+
+# An independent listener takes part if Node.js is there.
+chaos: .venv/.dev $(PACKAGE)/package.json
+	@! command -v npm >/dev/null || npm install --prefix tests/peers/node --no-audit --no-fund --silent
+	$(BIN)/python -m tests.bench.chaos.run --model $(PACKAGE) --out build/bench/chaos.json
+
+endurance: .venv/.dev
+	$(BIN)/python -m tests.bench.endurance --out build/bench/endurance.json
 
 clean:
 	rm -rf .venv build

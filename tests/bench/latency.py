@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,20 +22,29 @@ from rich.console import Console
 from calibration.calibrate import calibrate, encode_shots
 from calibration.shots import Shot
 from deploy.demo import elpv
-from edge.bus.compose import Composer
-from edge.bus.messages import HeartbeatMessage, Provenance, State, VerdictMessage
-from edge.bus.publisher import Publisher
+from edge.assembly import Makers
+from edge.bus.messages import HeartbeatMessage, State, VerdictMessage
 from edge.bus.subscriber import Subscriber
 from edge.cameras.base import StreamEnded
+from edge.changeover import warm_up
+from edge.cli.run import SWITCH_S
 from edge.engines.onnx_cpu import OnnxCpuEngine
 from edge.engines.package import load_package
-from edge.errors import LinegateError
+from edge.errors import CameraError, LinegateError
 from edge.pictures import read_picture
-from edge.pipeline import Pipeline
 from edge.preprocess import View, preprocess
 from edge.recipe import SCHEMA_VERSION, Recipe, RecipeInfo
 from edge.sealed import write_whole
-from edge.supervisor import warm_up
+from edge.station import (
+    BusSettings,
+    CameraSettings,
+    JournalSettings,
+    ModelSettings,
+    PipelineSettings,
+    RecipeSettings,
+    Station,
+)
+from edge.supervisor import Supervisor
 from edge.types import Frame, FrameStatus, Picture, Trigger
 
 SHOTS, PICTURES = 8, 64
@@ -51,9 +61,18 @@ class MemoryCamera:
         self._pictures, self._period_s, self._count = pictures, period_s, count
         self._fired = 0
         self._due = time.monotonic()
+        self._seen: Trigger | None = None
 
-    def grab(self, timeout_s: float) -> Frame | None:
+    def fire(self, trigger: Trigger) -> None:
+        """See `Camera.fire`."""
+        raise CameraError("this camera fires by itself", "Wait for it.")
+
+    def grab(self, timeout_s: float) -> Trigger | Frame | None:
         """See `Camera.grab`."""
+        if self._seen is not None:
+            trigger, self._seen = self._seen, None
+            picture = self._pictures[self._fired % len(self._pictures)]
+            return Frame(trigger, self._fired, FrameStatus.COMPLETE, time.monotonic_ns(), picture)
         if self._fired == self._count:
             raise StreamEnded
         wait = self._due - time.monotonic()
@@ -63,9 +82,8 @@ class MemoryCamera:
                 return None
         self._fired += 1
         self._due = time.monotonic() + self._period_s
-        now = time.monotonic_ns()
-        trigger = Trigger(self._fired, now, time.time_ns() // 1000)
-        return Frame(trigger, self._fired, FrameStatus.COMPLETE, now, self._pictures[self._fired % len(self._pictures)])
+        self._seen = Trigger(time.monotonic_ns(), time.time_ns() // 1000)
+        return self._seen
 
     def close(self) -> None:
         """Stop firing."""
@@ -91,7 +109,7 @@ def main() -> int:
     half = arguments.frames // 2
     first = time_each(lambda i: engine.encode(images[i % len(images)]), half)
     period_s = float(np.median(first)) / BUSY_SHARE
-    verdicts = run_pipeline(engine, recipe, MemoryCamera(pictures, period_s, arguments.frames))
+    verdicts = run_station(engine, recipe, MemoryCamera(pictures, period_s, arguments.frames))
     encoder_ms = np.concatenate([first, time_each(lambda i: engine.encode(images[i % len(images)]), half)]) * 1000
     total_ms = np.array([v.publish_after_us - (v.capture_after_us or 0) for v in verdicts]) / 1000
     figures = {
@@ -148,38 +166,50 @@ def time_each(call: Callable[[int], object], count: int) -> np.ndarray[tuple[int
     return times
 
 
-def run_pipeline(engine: OnnxCpuEngine, recipe: Recipe, camera: MemoryCamera) -> list[VerdictMessage]:
-    """Run the real pipeline with a real subscriber; returns what the subscriber received."""
-    publisher = Publisher("tcp://127.0.0.1:*")
-    names = dict.fromkeys(Provenance.__struct_fields__, "")
-    provenance = msgspec.convert({**names, "epoch": 1, "recipe_revision": 1, "is_simulated": True}, Provenance)
-    pipeline = Pipeline(
-        camera,
-        engine,
-        recipe,
-        publisher,
-        Composer(provenance, 10**9),
-        deadline_ns=10**9,
-        queue_frames=4,
-        heartbeat_ns=500_000_000,
+def run_station(engine: OnnxCpuEngine, recipe: Recipe, camera: MemoryCamera) -> list[VerdictMessage]:
+    """Run a whole station, with journal and replay, and a real subscriber; returns what the subscriber received."""
+    # The product the station would load is made in memory: only the names of its folders are asked for.
+    makers = Makers(
+        package=lambda _trust, _folder: engine.package,
+        recipe=lambda _trust, _path, _package: recipe,
+        engine=lambda _package, _threads: engine,
+        camera=lambda _settings: camera,
     )
-    subscriber = Subscriber(publisher.endpoint)
-    publisher.wait_for_subscriber(10)
-    stages = (pipeline.grab_stage, pipeline.judge_stage, pipeline.publish_stage)
-    threads = [threading.Thread(target=stage, daemon=True) for stage in stages]
-    for thread in threads:
-        thread.start()
+    sys.setswitchinterval(SWITCH_S)
+    memory = JournalSettings().tail_folder
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir=memory) as tail_folder:
+        supervisor = Supervisor(station(Path(folder), Path(tail_folder)), makers)
+        subscriber = Subscriber(supervisor.endpoint)
+        runner = threading.Thread(target=supervisor.run, daemon=True)
+        runner.start()
+        verdicts = receive_all(subscriber)
+        runner.join()
+        subscriber.close()
+    return verdicts
+
+
+def station(folder: Path, tail_folder: Path) -> Station:
+    """A station whose journal lies where those of real ones do: on the disk, its tail in memory."""
+    return Station(
+        station_id="bench",
+        camera=CameraSettings("replay", "memory", 1.0),
+        model=ModelSettings("memory"),
+        recipe=RecipeSettings("memory"),
+        pipeline=PipelineSettings(deadline_ms=1000.0, queue_frames=4),
+        bus=BusSettings(f"ipc://{folder}/bus", heartbeat_ms=500.0, wait_for_subscriber_s=10.0),
+        journal=JournalSettings(folder=str(folder / "journal"), tail_folder=str(tail_folder)),
+    )
+
+
+def receive_all(subscriber: Subscriber) -> list[VerdictMessage]:
+    """Every verdict until the station ends or falls silent."""
     verdicts: list[VerdictMessage] = []
     while (received := subscriber.receive(10_000)) is not None:
         message = received[0]
-        if isinstance(message, VerdictMessage):
+        if isinstance(message, VerdictMessage) and not message.is_replay:
             verdicts.append(message)
         elif isinstance(message, HeartbeatMessage) and message.state is State.HALTED:
             break
-    for thread in threads:
-        thread.join()
-    subscriber.close()
-    publisher.close()
     return verdicts
 
 
