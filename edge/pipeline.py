@@ -120,6 +120,13 @@ class Pipeline:
             verdict = undecided(Reason.OVERLOAD, "more frames than this machine can judge")
             self._hand_on(Judged(entry, verdict, frame))
 
+    def _note_part(self, arrival: Trigger | Frame | None) -> None:
+        """What a camera delivers that was left behind: its picture is worthless, but a part that it saw counts."""
+        if isinstance(arrival, Trigger):
+            opened = self._open(arrival)
+            if opened.entry is not None and opened.refusal is None:
+                self._give_up(opened.entry, Reason.CAMERA_LOST, "the camera that saw this part was left behind")
+
     def _hand_on(self, judged: Judged) -> None:
         """To the publishing stage. While that is held up, verdicts wait without their pictures."""
         if judged.frame is not None and self._outbox.qsize() >= WAITING_PICTURES:
@@ -140,6 +147,7 @@ class Pipeline:
                 self.signals.progress("grab")
                 arrival = camera.grab(TICK_S)
                 if camera is not self._camera:
+                    self._note_part(arrival)
                     return
                 if isinstance(arrival, Trigger):
                     self._open(arrival)

@@ -132,7 +132,9 @@ def trigger(part_id: str) -> Trigger:
     return Trigger(time.monotonic_ns(), time.time_ns() // 1000, part_id)
 
 
-def test_a_hanging_camera_is_replaced_and_what_it_shows_later_is_nothing(start_line: StartLine) -> None:
+def test_a_hanging_camera_is_replaced_and_a_part_that_it_shows_later_counts_and_is_rejected(
+    start_line: StartLine,
+) -> None:
     released, spare = threading.Event(), FakeCamera()
     with start_line(spare_cameras=(spare,)) as line:
         line.camera.show_trigger()
@@ -140,12 +142,14 @@ def test_a_hanging_camera_is_replaced_and_what_it_shows_later_is_nothing(start_l
         (lost,) = line.read_verdicts(1)
         assert judged(lost) == LOST and lost.detail == "the camera hangs"
         released.set()
+        late = line.read_verdicts(2)[1]
+        assert judged(late) == LOST and late.detail == "the camera that saw this part was left behind"
         spare.show(normal_part())
-        line.read_verdicts(2)
+        line.read_verdicts(3)
         spare.end()
         outcome = line.wait()
-    assert [judged(v) for v in line.verdicts] == [LOST, GOOD]
-    assert outcome.counts.triggers_seen == 2 and outcome.fault == ""
+    assert [judged(v) for v in line.verdicts] == [LOST, LOST, GOOD]
+    assert outcome.counts.triggers_seen == 3 and outcome.fault == ""
 
 
 def test_a_source_that_is_broken_for_good_ends_in_error_at_once(start_line: StartLine) -> None:
