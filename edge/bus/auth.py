@@ -1,66 +1,30 @@
 """Who may read verdicts and who may command: CURVE keys, and the allow-lists that are asked at every handshake.
 
-`Guard` is the station's half, `ClientKeys` the other. Key files are those of ZeroMQ's certificate format: NAME.key is public,
-NAME.key_secret holds both halves. Allow-lists are read once, at the start.
+`Guard` is the station's half, `edge.bus.keys.ClientKeys` the other. Allow-lists are read once, at the start.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import stat
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import zmq
 from zmq.utils import z85
 
+from edge.bus.keys import MAKE, PUBLIC_SUFFIX, load_public, load_secret, require_curve, why
 from edge.errors import SecurityError
 
 if TYPE_CHECKING:
     from edge.station import SecuritySettings
 
 Domain = Literal["subscribers", "operators"]
-PUBLIC_SUFFIX = ".key"
-SECRET_SUFFIX = ".key_secret"  # noqa: S105 - a file name
-MOST_BYTES = 16 * 1024
-"""No key file is larger."""
 
 _ZAP = "inproc://zeromq.zap.01"
 _ZAP_VERSION = b"1.0"
-_LINE = re.compile(rb"[ \t]*(public|secret)-key[ \t]*=[ \t]*(['\"])([0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40})\2[ \t]*")
-_MAKE = "Make keys with `linegate keys curve`."
-
-
-@dataclass(frozen=True, slots=True)
-class ClientKeys:
-    """What a client needs: the station's public key, and its own two halves (Z85 text of 40 bytes each)."""
-
-    server_public: bytes
-    public: bytes
-    secret: bytes = field(repr=False)
-
-    def apply(self, socket: zmq.Socket[Any]) -> None:
-        """Encrypt what this socket connects to from now on; the station must prove that it has its secret key."""
-        socket.setsockopt(zmq.CURVE_SERVERKEY, self.server_public)
-        socket.setsockopt(zmq.CURVE_PUBLICKEY, self.public)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self.secret)
-
-
-def load_client_keys(secret: Path, server_public: Path) -> ClientKeys:
-    """Read a client's own NAME.key_secret and the station's NAME.key.
-
-    Raises:
-        SecurityError: a file is missing or malformed, or others can read the secret one.
-    """
-    _require_curve()
-    public, own = _load_secret(secret)
-    return ClientKeys(_load_public(server_public), public, own)
 
 
 class Guard:
@@ -82,8 +46,8 @@ class Guard:
         if not self.enabled:
             _refuse_idle_lists(settings)
             return
-        _require_curve()
-        self._public, self._secret = _load_secret(Path(settings.secret_key))
+        require_curve()
+        self._public, self._secret = load_secret(Path(settings.secret_key))
         folders: dict[Domain, str] = {"subscribers": settings.subscribers, "operators": settings.operators}
         allowed = {domain.encode(): _load_allowed(domain, folder) for domain, folder in folders.items()}
         self._handler = _Handler(context, allowed)
@@ -198,13 +162,13 @@ def _refuse_idle_lists(settings: SecuritySettings) -> None:
         if folder:
             raise SecurityError(
                 f"security.{name} is set, but no security.secret_key: nothing would be encrypted and anybody admitted",
-                f"{_MAKE[:-1]} and name the station's NAME.key_secret, or remove security.{name}.",
+                f"{MAKE[:-1]} and name the station's NAME.key_secret, or remove security.{name}.",
             )
 
 
 def _load_allowed(domain: Domain, folder: str) -> dict[bytes, bytes]:
     """The names of a folder's keys, by key (32 bytes)."""
-    remedy = f"Name a folder that holds the NAME{PUBLIC_SUFFIX} of each of the {domain}. {_MAKE}"
+    remedy = f"Name a folder that holds the NAME{PUBLIC_SUFFIX} of each of the {domain}. {MAKE}"
     if not folder:
         raise SecurityError(
             f"security.{domain} is not set: whoever has the station's public key would be admitted", remedy
@@ -212,80 +176,15 @@ def _load_allowed(domain: Domain, folder: str) -> dict[bytes, bytes]:
     try:
         paths = sorted(p for p in Path(folder).iterdir() if p.name.endswith(PUBLIC_SUFFIX))
     except (OSError, ValueError) as cause:
-        raise SecurityError(f"security.{domain}: {folder} cannot be read ({_why(cause)})", remedy) from cause
+        raise SecurityError(f"security.{domain}: {folder} cannot be read ({why(cause)})", remedy) from cause
     if not paths:
         raise SecurityError(f"security.{domain}: {folder} holds no *{PUBLIC_SUFFIX}", remedy)
     found: dict[bytes, bytes] = {}
     for path in paths:
-        key = z85.decode(_load_public(path))
+        key = z85.decode(load_public(path))
         if key in found:
             raise SecurityError(
                 f"{path} holds the same key as {found[key].decode()}{PUBLIC_SUFFIX}", "Remove one of them."
             )
         found[key] = path.name.removesuffix(PUBLIC_SUFFIX).encode()
     return found
-
-
-def _load_public(path: Path) -> bytes:
-    halves = _read_halves(path)
-    if "secret" in halves:
-        raise SecurityError(
-            f"{path} holds a secret key",
-            f"Only public keys (NAME{PUBLIC_SUFFIX}) belong here: replace it, and the key with it.",
-        )
-    if not path.name.isprintable():
-        raise SecurityError(f"{str(path)!r} has a name that cannot be shown", "Rename it.")
-    return halves["public"]
-
-
-def _load_secret(path: Path) -> tuple[bytes, bytes]:
-    """Public and secret half of a NAME.key_secret."""
-    halves = _read_halves(path)
-    if "secret" not in halves:
-        raise SecurityError(f"{path} holds no secret key", f"Name a NAME{SECRET_SUFFIX}. {_MAKE}")
-    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise SecurityError(f"{path} can be read by others than its owner", f"Run `chmod 600 {path}`.")
-    if zmq.curve_public(halves["secret"]) != halves["public"]:
-        raise SecurityError(f"the two halves in {path} do not belong together", _MAKE)
-    return halves["public"], halves["secret"]
-
-
-def _read_halves(path: Path) -> dict[str, bytes]:
-    """The keys that a certificate file holds, as Z85 text; the public one is always among them."""
-    try:
-        if path.exists() and not path.is_file():
-            raise SecurityError(f"{path} is no regular file", _MAKE)
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as cause:
-        raise SecurityError(f"{path} cannot be read ({_why(cause)})", _MAKE) from cause
-    malformed = SecurityError(f"{path} is not a CURVE key file, or is damaged", _MAKE)
-    if len(data) > MOST_BYTES:
-        raise malformed
-    halves: dict[str, bytes] = {}
-    for line in data.splitlines():
-        if b"-key" not in line or line.lstrip().startswith(b"#"):
-            continue
-        found = _LINE.fullmatch(line)
-        if found is None or found[1].decode() in halves or not _is_key(found[3]):
-            raise malformed
-        halves[found[1].decode()] = found[3]
-    if "public" not in halves:
-        raise malformed
-    return halves
-
-
-def _is_key(text: bytes) -> bool:
-    """Some texts of 40 characters stand for more than 32 bytes hold."""
-    return all(
-        sum(z85.Z85MAP[c] * 85**p for p, c in enumerate(reversed(text[i : i + 5]))) < 2**32 for i in range(0, 40, 5)
-    )
-
-
-def _require_curve() -> None:
-    if not zmq.has("curve"):
-        raise SecurityError(f"ZeroMQ {zmq.zmq_version()} was built without CURVE", "Install pyzmq from its wheel.")
-
-
-def _why(cause: OSError | ValueError) -> str:
-    return str(getattr(cause, "strerror", None) or cause)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edge.bus.auth import ClientKeys, load_client_keys
+from edge.bus.keys import ClientKeys, load_client_keys
 from edge.errors import UsageError
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import zmq.auth
 
-from edge.bus import auth
+from edge.bus.keys import PUBLIC_SUFFIX, SECRET_SUFFIX
 from edge.engines.package import PACKAGE_FILE
 from edge.errors import OutputError, RecipeError, UsageError
 from edge.recipe import RECIPE_FILE, find_recipe
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _make_curve(name: str, folder: Path, force: bool) -> None:
-    public, secret = folder / f"{name}{auth.PUBLIC_SUFFIX}", folder / f"{name}{auth.SECRET_SUFFIX}"
+    public, secret = folder / f"{name}{PUBLIC_SUFFIX}", folder / f"{name}{SECRET_SUFFIX}"
     # ZeroMQ's writer lets others read the secret file at first; nobody else can enter this folder.
     with tempfile.TemporaryDirectory() as private:
         made = zmq.auth.create_certificates(private, name)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from zmq.utils import z85
 from zmq.utils.monitor import recv_monitor_message
 
-from edge.bus.auth import ClientKeys, Domain, Guard, answer, load_client_keys
+from edge.bus.auth import Domain, Guard, answer
+from edge.bus.keys import ClientKeys, load_client_keys
 from edge.errors import SecurityError
 from edge.station import SecuritySettings
 

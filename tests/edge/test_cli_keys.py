@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import linegate
-from edge.bus.auth import load_client_keys
+from edge.bus.keys import load_client_keys
 from edge.signing import load_signers, verify
 from tests.conftest import RunLinegate, one_line
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from edge.bus.auth import load_client_keys
 from edge.bus.client import Item, Lost, Position, VerdictSubscriber
+from edge.bus.keys import load_client_keys
 
 QUIET_S = 1.0
 

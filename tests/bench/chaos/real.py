@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deploy.demo import elpv
-from edge.bus.auth import load_client_keys
+from edge.bus.keys import load_client_keys
 from edge.bus.requests import TriggerCommand
 from edge.engines.onnx_cpu import OnnxCpuEngine
 from edge.engines.package import load_package
