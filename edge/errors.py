@@ -67,6 +67,10 @@ class ControlError(LinegateError):
     """The station refuses what it was asked to do."""
 
 
+class GatewayError(LinegateError):
+    """A gateway's file is wrong, or it cannot serve what it asks for."""
+
+
 class OutputError(LinegateError):
     """A result cannot be written where the user wants it."""
 
