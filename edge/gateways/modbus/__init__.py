@@ -1,0 +1,1 @@
+"""Modbus TCP: a server whose registers show the handshake, and take what the PLC writes."""
