@@ -1,0 +1,1 @@
+"""What the documents of the gateways are made with."""
