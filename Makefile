@@ -10,7 +10,7 @@ SHOTS ?= 2,4,8
 MAGNETIC_TILE ?=
 PACKAGE := build/packages/efficientnet-lite2
 
-.PHONY: help demo test lint bench bench-detection chaos endurance clean
+.PHONY: help demo test lint bench bench-detection bench-gateways chaos endurance clean
 help:
 	@echo "make demo             the main job on real pictures (first time: a few minutes, mostly installing)"
 	@echo "make test             the test suite"
@@ -20,6 +20,7 @@ help:
 	@echo "                      MAGNETIC_TILE=folder of that set)            -> build/bench/detection.json"
 	@echo "make chaos            100,000 parts while everything goes wrong  -> build/bench/chaos.json"
 	@echo "make endurance        a million verdicts: memory and disk flat   -> build/bench/endurance.json"
+	@echo "make bench-gateways   10,000 verdicts to a Modbus and an OPC UA PLC -> build/bench/gateways.json"
 	@echo "make clean            remove .venv and build"
 
 .venv/.python:
@@ -33,7 +34,7 @@ help:
 	@touch $@
 
 .venv/.dev: .venv/.demo pyproject.toml
-	$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check -e '.[export,demo,dev]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check -e '.[export,demo,gateways,dev]'
 	@touch $@
 
 demo: .venv/.demo
@@ -65,6 +66,11 @@ chaos: .venv/.dev $(PACKAGE)/package.json
 
 endurance: .venv/.dev
 	$(BIN)/python -m tests.bench.endurance --out build/bench/endurance.json
+
+# The PLCs are independent programs: a C program on libmodbus, and node-opcua.
+bench-gateways: .venv/.dev
+	@! command -v npm >/dev/null || npm install --prefix tests/peers/node --no-audit --no-fund --silent
+	$(BIN)/python -m tests.bench.gateways.run --out build/bench/gateways.json
 
 clean:
 	rm -rf .venv build

@@ -35,6 +35,7 @@ COMMANDS = (
     Command("recheck", "calibration.cli.recheck", "", "compare revisions on a golden set; add counter-examples"),
     Command("run", "edge.cli.run", "", "judge what passes a station's camera and publish verdicts"),
     Command("control", "edge.cli.control", "", "tell a running station what to do: changeover, trigger, status, stop"),
+    Command("gateway", "edge.cli.gateway", "gateways", "serve verdicts to a PLC: Modbus TCP, OPC UA; MQTT telemetry"),
     Command("watch", "edge.cli.watch", "", "show a station's verdicts live"),
     Command("grab", "edge.cli.grab", "", "keep frames of a station's camera as pictures"),
     Command("judge", "edge.cli.judge", "", "judge pictures offline, as the station would"),

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print all findings; 1 if the runtime cannot judge on this machine."""
-    findings = [*_machine(), *_executors(), *_cameras(), *_exporter()]
+    findings = [*_machine(), *_executors(), *_cameras(), *_gateways(), *_exporter()]
     if arguments.json:
         print(msgspec.json.encode([asdict(f) for f in findings]).decode())
     else:
@@ -98,6 +98,17 @@ def _cameras() -> list[Finding]:
             "camera", "GigE Vision, USB3 Vision, RTSP, USB", False, "not in this release; record a folder and replay it"
         ),
     ]
+
+
+def _gateways() -> list[Finding]:
+    found = []
+    for extra, module in (("modbus", "pymodbus"), ("opcua", "asyncua"), ("mqtt", "paho-mqtt")):
+        try:
+            detail, works = f"{module} {importlib.metadata.version(module)}", True
+        except importlib.metadata.PackageNotFoundError:
+            detail, works = f"{module} is not installed (pip install 'linegate[{extra}]')", False
+        found.append(Finding("gateway", extra, works, detail))
+    return found
 
 
 def _exporter() -> list[Finding]:
